@@ -1,0 +1,76 @@
+"""Repair noisy tabular and time-series data with the gradients of a frozen model, in JAX."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from denograd_jax import backbones, datasets, errors, layouts, metrics, rules
+    from denograd_jax._denograd import DenoGrad
+    from denograd_jax._instances import InputGradients, input_gradients
+    from denograd_jax._models import as_model
+    from denograd_jax._refine import refine
+    from denograd_jax._refinement import Refinement
+    from denograd_jax._refiner import Info, Refiner, State, refiner
+    from denograd_jax._run import History, Solution, Status, run
+    from denograd_jax._types import Model
+    from denograd_jax.errors import DenogradError
+
+__version__ = "0.1.0"
+
+# Names are looked up on first use (PEP 562): importing the package loads neither pandas nor Flax.
+_HOMES = {
+    "DenoGrad": "_denograd",
+    "DenogradError": "errors",
+    "History": "_run",
+    "Info": "_refiner",
+    "InputGradients": "_instances",
+    "Model": "_types",
+    "Refinement": "_refinement",
+    "Refiner": "_refiner",
+    "Solution": "_run",
+    "State": "_refiner",
+    "Status": "_run",
+    "as_model": "_models",
+    "input_gradients": "_instances",
+    "refine": "_refine",
+    "refiner": "_refiner",
+    "run": "_run",
+}
+_MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "rules")
+
+__all__ = [  # noqa: RUF022 - a list display, for type checkers
+    "DenoGrad",
+    "DenogradError",
+    "History",
+    "Info",
+    "InputGradients",
+    "Model",
+    "Refinement",
+    "Refiner",
+    "Solution",
+    "State",
+    "Status",
+    "as_model",
+    "backbones",
+    "datasets",
+    "errors",
+    "input_gradients",
+    "layouts",
+    "metrics",
+    "refine",
+    "refiner",
+    "rules",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"denograd_jax.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"denograd_jax.{name}")
+    raise AttributeError(f"module 'denograd_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

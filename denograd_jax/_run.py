@@ -1,0 +1,192 @@
+"""The loop over refinement steps: when it ends, and what is kept of it."""
+
+import collections
+import enum
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from denograd_jax._refiner import Info, Refiner, State
+from denograd_jax._types import Params
+from denograd_jax.layouts import Data
+
+__all__ = ["History", "Progress", "Solution", "Status", "run"]
+
+
+class Status(enum.IntEnum):
+    """Why a run ended."""
+
+    converged = 0
+    max_steps = 1
+    nonfinite = 2
+
+    @property
+    def advice(self) -> str:
+        """What the status means and what to do about it."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.converged: "every residual is within the tolerance",
+    Status.max_steps: "some residuals still exceed the tolerance, as noise that the model cannot "
+    "explain does; more steps are not always better",
+    Status.nonfinite: "some instances had a residual or gradient that was not finite and were left "
+    "where they were; check the model on them",
+}
+
+
+class Solution(NamedTuple):
+    """The outcome of a run.
+
+    Attributes:
+        x: Refined inputs, in the shape given; NaN where a cell was missing and not movable.
+        y: Refined targets likewise; None where they are columns of x.
+        status: Value of `Status`, shape `()`.
+        steps: Steps taken in this run, shape `()`.
+        info: `Info` of the last step: residuals and gate BEFORE it.
+        state: The last state, from which another run can go on.
+    """
+
+    x: jax.Array
+    y: jax.Array | None
+    status: jax.Array
+    steps: jax.Array
+    info: Info
+    state: State
+
+
+class Progress(Protocol):
+    """Called after each step with its number (from 1), the limit, and its info."""
+
+    def __call__(self, step: int, max_steps: int, info: Info) -> None: ...
+
+
+class History:
+    """What is kept of each step, on the host, in bounded memory.
+
+    Args:
+        record: `record(state, info) -> pytree`, called on the state BEFORE the step and the step's
+            info; number of active instances and mean |residual| unless given. What it returns
+            is copied to the host.
+        capacity: Most steps kept; older ones are dropped first.
+
+    Attributes:
+        records: The pytrees kept, as NumPy arrays, oldest first.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[State, Info], Any] | None = None,
+        *,
+        capacity: int = 1000,
+    ) -> None:
+        self._record = _summarise if record is None else record
+        self.records: collections.deque[Any] = collections.deque(maxlen=capacity)
+
+    def __call__(self, state: State, info: Info) -> None:
+        """Keep one step."""
+        self.records.append(jax.device_get(self._record(state, info)))
+
+
+def _summarise(state: State, info: Info) -> dict[str, jax.Array]:
+    del state
+    return {"active": info.active, "mean_abs_residual": jnp.abs(info.residual).mean()}
+
+
+def run(
+    r: Refiner,
+    params: Params,
+    state: State,
+    max_steps: int = 100,
+    history: History | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Take steps until no instance is gated in, or `max_steps` are done.
+
+    Without history and progress the loop is one `lax.while_loop`, which composes with `jit` and
+    `vmap`; for a gradient through the refinement `scan` over `r.step` a fixed number of times.
+
+    Look-ahead: as the refiner's.
+
+    Args:
+        r: What `refiner(...)` returned.
+        params: The frozen model's parameters.
+        state: What `r.init(...)` returned, or the state of an earlier `Solution`.
+        max_steps: Most steps to take.
+        history: What to keep of each step; the loop then runs on the host.
+        progress: Called after each step; the loop then runs on the host.
+
+    Returns:
+        `Solution`. Under `vmap` every field, the status too, has the mapped axis.
+    """
+    if history is None and progress is None:
+        last, info = _loop(r.step, params, state, max_steps)
+    else:
+        last, info = _loop_on_host(r.step, params, state, max_steps, history, progress)
+    x, y = _values(last.data)
+    return Solution(x, y, _status(info), last.step - state.step, info, last)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loop(step: Any, params: Params, state: State, max_steps: jax.Array) -> tuple[State, Info]:
+    begin = state.step
+
+    def unfinished(carry: tuple[State, Info]) -> jax.Array:
+        state, info = carry
+        return (state.step - begin < max_steps) & (info.active > 0)
+
+    def body(carry: tuple[State, Info]) -> tuple[State, Info]:
+        return step(params, carry[0])  # type: ignore[no-any-return]
+
+    return jax.lax.while_loop(unfinished, body, (state, _no_info(step, params, state)))
+
+
+def _loop_on_host(
+    step: Any,
+    params: Params,
+    state: State,
+    max_steps: int,
+    history: History | None,
+    progress: Progress | None,
+) -> tuple[State, Info]:
+    info = _no_info(step, params, state)
+    for number in range(1, max_steps + 1):
+        before = state
+        state, info = step(params, state)
+        if history is not None:
+            history(before, info)
+        if progress is not None:
+            progress(number, max_steps, info)
+        if info.active == 0:
+            break
+    return state, info
+
+
+def _no_info(step: Any, params: Params, state: State) -> Info:
+    """The info of no step at all; `active` is 1, so that a loop begins."""
+    _, shapes = jax.eval_shape(step, params, state)
+    zeros: Info = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return zeros._replace(active=jnp.ones_like(zeros.active))
+
+
+def _status(info: Info) -> jax.Array:
+    ended = jnp.where(info.active == 0, Status.converged, Status.max_steps)
+    return jnp.where(info.nonfinite > 0, Status.nonfinite, ended)
+
+
+def _values(data: Data) -> tuple[jax.Array, jax.Array | None]:
+    """The refined arrays, with NaN where a cell was neither measured nor imputed."""
+
+    def restore(values: jax.Array, known: jax.Array) -> jax.Array:
+        floating = jnp.issubdtype(values.dtype, jnp.floating)
+        return jnp.where(known, values, jnp.nan) if floating else values
+
+    x = restore(data.x, data.observed_x | data.movable_x)
+    if data.y is None:
+        return x, None
+    assert data.observed_y is not None
+    assert data.movable_y is not None
+    return x, restore(data.y, data.observed_y | data.movable_y)

@@ -1,0 +1,214 @@
+"""How one instance moves, given its residual and gradients: the published rules.
+
+Steps are in the units of the data handed to the core; standardise first (mean 0, standard
+deviation 1 per column), as `refine` does.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from denograd_jax._instances import InputGradients
+from denograd_jax._types import Instance, Scalar, Target
+
+__all__ = [
+    "Consensus",
+    "Gate",
+    "Move",
+    "Rule",
+    "gauss_newton",
+    "hard_gate",
+    "soft_gate",
+    "unit_step",
+]
+
+Consensus: TypeAlias = Literal["visits", "votes", "sum"]
+Hyperparameters: TypeAlias = dict[str, jax.Array | float]
+Gate: TypeAlias = Callable[[Target, Scalar], Scalar]
+"""`gate(residual, tolerance)`: the weight of an instance's move, from 0 (stay) to 1."""
+
+
+class Move(NamedTuple):
+    """What a rule does with one instance: add `x` to its input and `y` to its target.
+
+    Attributes:
+        x: Move of the input, the shape of the instance, gate included.
+        y: Move of the target, shape `(q,)`, gate included.
+        gate: Weight that the gate gave, shape `()`.
+    """
+
+    x: Instance
+    y: Target
+    gate: Scalar
+
+
+class Rule(NamedTuple):
+    """One instance's move, and how the moves of a data set are put together.
+
+    Build your own from pure functions: equal functions share one compilation, hyperparameters
+    are traced, so they can be swept with `vmap` and learnt with `grad`.
+
+    Attributes:
+        hyperparameters: Numbers that `move` and `rescale` read.
+        move: `move(hyperparameters, gradients) -> Move`, for one instance.
+        rescale: `rescale(squared_norm) -> factor` for all moves of a step, from the sum of squares
+            of all gradients of the data set; None for a rule that needs no look at the whole.
+        consensus: How overlapping windows are combined where the layout does not say.
+        takes_labels: Whether the rule is defined for class labels, which have no dL/dy.
+    """
+
+    hyperparameters: Hyperparameters
+    move: Callable[[dict[str, jax.Array], InputGradients], Move]
+    rescale: Callable[[Scalar], Scalar] | None = None
+    consensus: Consensus = "visits"
+    takes_labels: bool = True
+
+
+def hard_gate(residual: Target, tolerance: Scalar) -> Scalar:
+    """1 where any residual exceeds the tolerance in size, else 0: the published gate."""
+    return (jnp.abs(residual) > tolerance).any().astype(residual.dtype)
+
+
+@functools.cache
+def soft_gate(width: float = 0.1) -> Gate:
+    """A gate that rises smoothly around the tolerance, so that the tolerance can be learnt.
+
+    Args:
+        width: Distance over which the logistic curve rises from 0.5 to 0.73, in units of y.
+
+    Returns:
+        `sigmoid((max |r| - tolerance) / width)`.
+    """
+
+    def gate(residual: Target, tolerance: Scalar) -> Scalar:
+        return jax.nn.sigmoid((jnp.abs(residual).max() - tolerance) / width)
+
+    return gate
+
+
+def unit_step(
+    step_size: float | jax.Array = 0.05,
+    tolerance: float | jax.Array = 0.01,
+    *,
+    norm: Literal["instance", "dataset"] = "instance",
+    gate: Gate = hard_gate,
+) -> Rule:
+    r"""The published rule: a step of fixed length against the joint gradient of input and target.
+
+    .. math:: z \leftarrow z - \eta \, m \, g / \lVert g \rVert_2, \quad g = (\partial L/\partial x,
+       \partial L/\partial y), \quad m = 1[\,|f(x) - y| > \tau\,]
+
+    A zero gradient gives a zero step. The step length is `step_size` whatever the residual, so an
+    instance whose residual falls by more than twice the tolerance in a step oscillates.
+
+    Args:
+        step_size: Eta, the papers' noise reduction rate; at most this far moves an instance in a
+            step, in standard deviations.
+        tolerance: Tau; an instance stays where no residual exceeds it in size.
+        norm: "instance" divides each gradient by its own norm; "dataset" divides all by one
+            Frobenius norm over the data set, and windows add up without averaging (the first
+            releases of the PyTorch package).
+        gate: Weight of a move from residual and tolerance.
+
+    Raises:
+        ValueError: If `norm` is neither of the two.
+
+    Source:
+        Alonso-Ramos et al., "DenoGrad", arXiv 2511.10161.
+    """
+    hyperparameters: Hyperparameters = {"step_size": step_size, "tolerance": tolerance}
+    if norm == "instance":
+        return Rule(hyperparameters, _unit_move(gate))
+    if norm == "dataset":
+        return Rule(hyperparameters, _gradient_move(gate), _inverse_norm, consensus="sum")
+    raise ValueError(f'norm must be "instance" or "dataset", not {norm!r}')
+
+
+def gauss_newton(
+    step_size: float | jax.Array = 0.5,
+    tolerance: float | jax.Array = 0.01,
+    x_weight: float | jax.Array = 1.0,
+    y_weight: float | jax.Array = 1.0,
+    *,
+    gate: Gate = hard_gate,
+) -> Rule:
+    r"""A damped projection of the instance on the surface f(x) = y.
+
+    .. math:: z \leftarrow z - \eta \, m \, \frac{\lVert r \rVert}{\lVert (f', -1) \rVert}
+       \frac{\nabla L}{\lVert \nabla L \rVert}, \qquad
+       \lVert (f', -1) \rVert = \lVert \nabla L \rVert / \lVert \partial L / \partial y \rVert
+
+    With one target and `step_size=1` it lands on the linearised surface. It holds for any loss
+    that depends on the residual alone; with several targets the direction is that of the loss.
+
+    Args:
+        step_size: Eta, the fraction of the way to the surface.
+        tolerance: Tau; an instance stays where no residual exceeds it in size.
+        x_weight: Multiplier of the input's share, after the joint normalisation.
+        y_weight: Multiplier of the target's share.
+        gate: Weight of a move from residual and tolerance.
+
+    Source:
+        The description of the PyTorch package 2.0.0; compare Boggs, Byrd and Schnabel 1987.
+    """
+    hyperparameters: Hyperparameters = {
+        "step_size": step_size,
+        "tolerance": tolerance,
+        "x_weight": x_weight,
+        "y_weight": y_weight,
+    }
+    return Rule(hyperparameters, _projection_move(gate), consensus="votes", takes_labels=False)
+
+
+# The factories below are cached, so that two rules with the same gate share their compilation.
+
+
+@functools.cache
+def _unit_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
+    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
+        m = gate(g.residual, h["tolerance"])
+        factor = -h["step_size"] * m * _inverse_norm(squared_norm(g))
+        return Move(factor * g.x, factor * g.y, m)
+
+    return move
+
+
+@functools.cache
+def _gradient_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
+    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
+        m = gate(g.residual, h["tolerance"])
+        factor = -h["step_size"] * m
+        return Move(factor * g.x, factor * g.y, m)
+
+    return move
+
+
+@functools.cache
+def _projection_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
+    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
+        m = gate(g.residual, h["tolerance"])
+        inverse = _inverse_norm(squared_norm(g))
+        length = _norm(g.residual) * _norm(g.y) * inverse  # ||r|| / ||(f', -1)||
+        factor = -h["step_size"] * m * length * inverse
+        return Move(factor * h["x_weight"] * g.x, factor * h["y_weight"] * g.y, m)
+
+    return move
+
+
+def squared_norm(g: InputGradients) -> Scalar:
+    """Sum of squares over every entry of the gradient, input and target together."""
+    return jnp.sum(g.x * g.x) + jnp.sum(g.y * g.y)
+
+
+def _inverse_norm(squared: Scalar) -> Scalar:
+    """1 / sqrt(squared), 0 at 0, with a finite derivative there (hence the double `where`)."""
+    positive = squared > 0
+    return jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, squared, 1)), 0)
+
+
+def _norm(v: jax.Array) -> Scalar:
+    squared = jnp.sum(v * v)
+    return squared * _inverse_norm(squared)
