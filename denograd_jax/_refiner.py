@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,16 @@ import numpy as np
 import optax
 
 from denograd_jax import layouts, rules
-from denograd_jax._instances import GradientFunction, batch_gradients
+from denograd_jax._instances import InputGradients, batch_gradients
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
 from denograd_jax.rules import Move, Rule
 
-__all__ = ["Info", "Refiner", "State", "refiner"]
+__all__ = ["Info", "Refiner", "State", "prepare", "refiner"]
 
 
+_T = TypeVar("_T")
 _TRACED: Any = ()  # stands in a cached rule for the numbers that come with the state
 
 
@@ -42,14 +43,16 @@ class Info(NamedTuple):
     Attributes:
         residual: `f(x) - y` per instance, `(n, q)`; 0 where the target is missing.
         gate: Weight of each instance's move, `(n,)`; 0 for those that stayed.
+        valid: Which instances there are, `(n,)`: with a target, and within one segment.
         active: How many instances moved, `()`.
         nonfinite: How many had a residual or gradient that was not finite; they stayed, `()`.
-        direction: `(x (n, ...), y (n, q))`: the gated move over the step size with its sign turned
-            (for `unit_step` the unit gradient), or None unless asked for.
+        direction: `(x (n, ...), y (n, q))`: each instance's gradient over its joint norm, whatever
+            the gate says; or None unless asked for.
     """
 
     residual: jax.Array
     gate: jax.Array
+    valid: jax.Array
     active: jax.Array
     nonfinite: jax.Array
     direction: tuple[jax.Array, jax.Array] | None = None
@@ -146,25 +149,40 @@ def _init(
     refine_targets: bool,
     x: Any,
     y: Any = None,
-    observed_x: Any = None,
-    observed_y: Any = None,
-    movable_x: Any = None,
-    movable_y: Any = None,
-    segments: Any = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> State:
-    x = _as_values("x", x)
-    y = None if y is None else _as_values("y", y)
-    layout.check(x, y)
-    labels = y is not None and not refine_targets and jnp.issubdtype(y.dtype, jnp.integer)
+    data = prepare(layout, x, y, *args, refine_targets=refine_targets, **kwargs)
+    labels = data.y is not None and jnp.issubdtype(data.y.dtype, jnp.integer)
     if labels and not rule.takes_labels:
         raise UnsupportedError(
             "this rule needs a gradient by the target, which integer class labels do not have: "
             "use rules.unit_step, or pass y as floats."
         )
+    hyperparameters = {k: jnp.asarray(v, data.x.dtype) for k, v in rule.hyperparameters.items()}
+    return State(data, hyperparameters, jnp.zeros((), jnp.int32))
+
+
+def prepare(
+    layout: Layout,
+    x: Any,
+    y: Any = None,
+    observed_x: Any = None,
+    observed_y: Any = None,
+    movable_x: Any = None,
+    movable_y: Any = None,
+    segments: Any = None,
+    *,
+    refine_targets: bool = True,
+) -> Data:
+    """Check, widen, mask and fill the arrays: what `Refiner.init` and training start from."""
+    x = _as_values("x", x)
+    y = None if y is None else _as_values("y", y)
+    layout.check(x, y)
     data, census = _prepare(
         layout,
         refine_targets,
-        labels,
+        y is not None and not refine_targets and jnp.issubdtype(y.dtype, jnp.integer),
         Data(
             x,
             y,
@@ -177,8 +195,7 @@ def _init(
     )
     for name, (infinite, observed) in census.items():
         _refuse(name, infinite, observed)
-    hyperparameters = {k: jnp.asarray(v, data.x.dtype) for k, v in rule.hyperparameters.items()}
-    return State(data, hyperparameters, jnp.zeros((), jnp.int32))
+    return data
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -229,25 +246,25 @@ def _build_step(
             # The last chunk reaches back over rows already done, and must not add them again.
             start = jnp.minimum(number * size, count - size)
             fresh = start + jnp.arange(size) >= number * size
-            moves, report, squared = _chunk_moves(
-                gradients, rule, params, state, layout.cut(data, start, size), fresh
-            )
+            cut = layout.cut(data, start, size)
+            g, report = _judge(gradients(params, cut.x, cut.y, cut.observed_y), cut.valid, fresh)
+            moves: Move = jax.vmap(rule.move, in_axes=(None, 0))(state.hyperparameters, g)
+            moves = _only(report.counted, moves)
             sums = layout.add(sums, start, moves, report.counted, rule.consensus)
-            kept = (moves.x, moves.y) if keep_direction else None
-            return (sums, norm + squared), (report, kept)
+            squared = jax.vmap(rules.squared_norm)(g)
+            kept = _unit(g, squared) if keep_direction else None
+            return (sums, norm + squared.sum()), (report, moves.gate, kept)
 
         carry = layout.empty(data), jnp.zeros((), data.x.dtype)
-        (sums, norm), (report, kept) = _scan(one_chunk, carry, chunks, count)
+        (sums, norm), (report, gate, direction) = _scan(one_chunk, carry, chunks, count)
         factor = rule.rescale(norm) if rule.rescale else jnp.ones((), data.x.dtype)
         dx, dy = layout.corrections(data, sums, rule.consensus)
         data = data._replace(x=_moved(data.x, data.movable_x, factor * dx))
         if data.y is not None and dy is not None:
             data = data._replace(y=_moved(data.y, data.movable_y, factor * dy))
-        if kept is not None:
-            scale = -factor / state.hyperparameters["step_size"]
-            kept = (scale * kept[0], scale * kept[1])
+        nonfinite = (report.valid & ~report.finite).sum()
         info = Info(
-            report.residual, report.gate, (report.gate > 0).sum(), report.nonfinite.sum(), kept
+            report.residual, gate, report.valid, (gate > 0).sum(), nonfinite, direction
         )
         return State(data, state.hyperparameters, state.step + 1), info
 
@@ -256,30 +273,30 @@ def _build_step(
 
 class _Report(NamedTuple):
     residual: jax.Array
-    gate: jax.Array
+    valid: jax.Array
+    finite: jax.Array
     counted: jax.Array
-    nonfinite: jax.Array
 
 
-def _chunk_moves(
-    gradients: GradientFunction,
-    rule: Rule,
-    params: Params,
-    state: State,
-    cut: layouts.Cut,
-    fresh: jax.Array,
-) -> tuple[Move, _Report, jax.Array]:
-    """Moves of some instances; zero for those that are invalid, not finite or done already."""
-    g = gradients(params, cut.x, cut.y, cut.observed_y)
-    norms = jax.vmap(rules.squared_norm)(g)
-    finite = jnp.isfinite(norms) & jnp.isfinite(g.residual).all(axis=1)
-    counted = cut.valid & finite & fresh
-    # Replaced before the rule, not multiplied by zero after it: NaN * 0 is NaN.
-    g = jax.tree.map(lambda a: jnp.where(_column(counted, a), a, 0), g)
-    moves: Move = jax.vmap(rule.move, in_axes=(None, 0))(state.hyperparameters, g)
-    moves = Move(*(jnp.where(_column(counted, a), a, 0) for a in moves))
-    report = _Report(g.residual, moves.gate, counted, cut.valid & fresh & ~finite)
-    return moves, report, jnp.where(counted, norms, 0).sum()
+def _judge(
+    g: InputGradients, valid: jax.Array, fresh: jax.Array
+) -> tuple[InputGradients, _Report]:
+    """Zero the gradients of instances that are invalid, not finite or done already."""
+    finite = jnp.isfinite(jax.vmap(rules.squared_norm)(g)) & jnp.isfinite(g.residual).all(axis=1)
+    counted = valid & finite & fresh
+    g = _only(counted, g)
+    return g, _Report(g.residual, valid, finite, counted)
+
+
+def _only(counted: jax.Array, tree: _T) -> _T:
+    """Zeros for the rest: replaced, not multiplied, since NaN * 0 is NaN."""
+    only: _T = jax.tree.map(lambda a: jnp.where(_column(counted, a), a, 0), tree)
+    return only
+
+
+def _unit(g: InputGradients, squared: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = jax.lax.rsqrt(jnp.where(squared > 0, squared, 1))
+    return g.x * _column(inverse, g.x), g.y * _column(inverse, g.y)
 
 
 def _scan(one_chunk: Any, carry: Any, chunks: int, count: int) -> Any:
@@ -313,8 +330,9 @@ def _moved(values: jax.Array, movable: jax.Array | None, correction: jax.Array) 
     return jnp.where(movable, values + correction, values)
 
 
-def _column(mask: jax.Array, like: jax.Array) -> jax.Array:
-    return mask.reshape(mask.shape + (1,) * (like.ndim - 1))
+def _column(values: jax.Array, like: jax.Array) -> jax.Array:
+    """One value per instance, shaped to be broadcast over what an instance holds."""
+    return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 
 def _as_values(name: str, values: Any) -> jax.Array:

@@ -93,7 +93,8 @@ class History:
 
 def _summarise(state: State, info: Info) -> dict[str, jax.Array]:
     del state
-    return {"active": info.active, "mean_abs_residual": jnp.abs(info.residual).mean()}
+    size = jnp.abs(info.residual).mean(axis=1)
+    return {"active": info.active, "mean_abs_residual": size.mean(where=info.valid)}
 
 
 def run(

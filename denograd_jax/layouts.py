@@ -66,6 +66,9 @@ class Layout(Protocol):
     def cut(self, data: Data, start: jax.Array | int, size: int) -> Cut:
         """Instances `start` to `start + size - 1`."""
 
+    def gather(self, data: Data, index: jax.Array) -> Cut:
+        """Instances of any numbers, in any order, as training draws them."""
+
     def empty(self, data: Data) -> Any:
         """The sums of moves, at zero."""
 
@@ -110,10 +113,15 @@ class Rows:
         """See `Layout`."""
         assert data.y is not None
         assert data.observed_y is not None
-        y, observed = (
-            _slab(a, start, size).reshape(size, -1) for a in (data.y, data.observed_y)
-        )
+        y, observed = (_slab(a, start, size).reshape(size, -1) for a in (data.y, data.observed_y))
         return Cut(_slab(data.x, start, size), y, observed, observed.any(axis=1))
+
+    def gather(self, data: Data, index: jax.Array) -> Cut:
+        """See `Layout`."""
+        assert data.y is not None
+        assert data.observed_y is not None
+        y, observed = (a.reshape(a.shape[0], -1)[index] for a in (data.y, data.observed_y))
+        return Cut(data.x[index], y, observed, observed.any(axis=1))
 
     def empty(self, data: Data) -> Any:
         """See `Layout`."""
@@ -233,6 +241,17 @@ class Windows:
             )
             valid &= begin == end
         return Cut(x.reshape(size, -1) if self.flatten else x, y, observed, valid)
+
+    def gather(self, data: Data, index: jax.Array) -> Cut:
+        """See `Layout`."""
+        first = index * self.stride
+        target = first + self.span - 1
+        x = data.x[first[:, None] + jnp.arange(self.length)[None, :]]
+        y, observed = (a.reshape(a.shape[0], -1)[target] for a in self._targets(data))
+        valid = observed.any(axis=1)
+        if data.segments is not None:
+            valid &= data.segments[first] == data.segments[target]
+        return Cut(x.reshape(index.size, -1) if self.flatten else x, y, observed, valid)
 
     def empty(self, data: Data) -> WindowSums:
         """See `Layout`."""

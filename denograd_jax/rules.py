@@ -206,7 +206,7 @@ def squared_norm(g: InputGradients) -> Scalar:
 def _inverse_norm(squared: Scalar) -> Scalar:
     """1 / sqrt(squared), 0 at 0, with a finite derivative there (hence the double `where`)."""
     positive = squared > 0
-    return jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, squared, 1)), 0)
+    return jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, squared, 1)), 0)
 
 
 def _norm(v: jax.Array) -> Scalar:

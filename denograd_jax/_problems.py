@@ -1,0 +1,133 @@
+"""A numeric table posed as a refinement: which columns are inputs, which targets, which may move."""
+
+import dataclasses
+from collections.abc import Collection, Hashable
+
+import numpy as np
+
+from denograd_jax import layouts
+from denograd_jax._tables import Table
+from denograd_jax._timeline import Timeline
+from denograd_jax.errors import ColumnError
+from denograd_jax.layouts import Rows, Windows
+
+__all__ = ["Problem", "pose_rows", "pose_series"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Arrays for `Refiner.init`, in standardised units, and where their cells came from.
+
+    Attributes:
+        layout: Rows, or windows.
+        x: `(N, d)` float32 in working order: the numeric `inputs`, then the indicators.
+        y: `(N, q)` float32, or None where the targets are columns of x.
+        movable_x: `(d,)` bool.
+        movable_y: `(q,)` bool, or None.
+        segments: `(N,)` int32, or None.
+        inputs: Positions in the table of the numeric columns of x.
+        targets: Positions in the table of the targets.
+        order: `(N,)` row of the table at each working position.
+    """
+
+    layout: Rows | Windows
+    x: np.ndarray
+    y: np.ndarray | None
+    movable_x: np.ndarray
+    movable_y: np.ndarray | None
+    segments: np.ndarray | None
+    inputs: list[int]
+    targets: list[int]
+    order: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray | None, ...]:
+        """Positional arguments of `Refiner.init`."""
+        return self.x, self.y, None, None, self.movable_x, self.movable_y, self.segments
+
+    def to_table(self, x: np.ndarray, y: np.ndarray | None, columns: int) -> np.ndarray:
+        """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns."""
+        table = np.zeros((len(self.order), columns))
+        table[np.ix_(self.order, self.inputs)] = x[:, : len(self.inputs)]
+        if y is not None:
+            table[np.ix_(self.order, self.targets)] = y
+        return table
+
+    def target_rows(self, instances: int) -> np.ndarray:
+        """Row of the table that holds each instance's target."""
+        if isinstance(self.layout, Rows):
+            return self.order
+        first = self.layout.span - 1
+        return self.order[first + np.arange(instances) * self.layout.stride]
+
+
+def pose_rows(table: Table, targets: Collection[Hashable]) -> Problem:
+    """Every row explains its target(s) by its other columns.
+
+    Raises:
+        ColumnError: No target, or nothing but targets.
+    """
+    if not targets:
+        raise ColumnError(
+            "rows need a target: name the column that the others explain with target=, or give "
+            "window= if the rows are a time series."
+        )
+    y = table.positions(targets)
+    inputs = [j for j in range(len(table.labels)) if j not in y]
+    if not inputs and not table.indicators.shape[1]:
+        raise ColumnError("there is no column besides the target for a model to learn from.")
+    return _pose(table, layouts.rows(), inputs, y, np.arange(len(table.values)), None, apart=True)
+
+
+def pose_series(
+    table: Table,
+    targets: Collection[Hashable],
+    timeline: Timeline,
+    layout: Windows,
+    *,
+    apart: bool,
+) -> Problem:
+    """Every window explains its target(s); without any, all movable columns of its target step.
+
+    Args:
+        table: The numbers.
+        targets: Labels of the targets.
+        timeline: Order and segments of the rows.
+        layout: Windows, without target columns.
+        apart: Whether the targets are no inputs.
+
+    Raises:
+        ColumnError: Neither a target nor a movable column.
+    """
+    y = table.positions(targets) if targets else np.flatnonzero(table.movable).tolist()
+    if not y:
+        raise ColumnError("no column can move: all are frozen, constant or indicators.")
+    inputs = [j for j in range(len(table.labels)) if not (apart and j in y)]
+    if not apart:
+        layout = dataclasses.replace(layout, target_columns=tuple(inputs.index(j) for j in y))
+    return _pose(table, layout, inputs, y, timeline.order, timeline.segments, apart=apart)
+
+
+def _pose(
+    table: Table,
+    layout: Rows | Windows,
+    inputs: list[int],
+    targets: list[int],
+    order: np.ndarray,
+    segments: np.ndarray | None,
+    *,
+    apart: bool,
+) -> Problem:
+    z = table.standardised()[order]
+    frozen = np.zeros(table.indicators.shape[1], bool)
+    return Problem(
+        layout,
+        np.concatenate([z[:, inputs], table.indicators[order]], axis=1).astype(np.float32),
+        z[:, targets].astype(np.float32) if apart else None,
+        np.concatenate([table.movable[inputs], frozen]),
+        table.movable[targets] if apart else None,
+        segments,
+        inputs,
+        targets,
+        order,
+    )

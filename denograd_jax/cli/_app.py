@@ -1,0 +1,222 @@
+"""The commands and their options. Nothing here imports jax or pandas, so that help is fast."""
+
+import enum
+import functools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class RuleName(enum.StrEnum):
+    """How cells move."""
+
+    unit_step = "unit_step"
+    gauss_newton = "gauss_newton"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from denograd_jax import __version__
+
+        typer.echo(f"denograd-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def denograd_jax(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Print it."
+        ),
+    ] = False,
+) -> None:
+    """Repair noisy tables and time series with the gradients of a frozen model."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+_columns = functools.partial(typer.Option, rich_help_panel="Columns")
+_series = functools.partial(typer.Option, rich_help_panel="Time series")
+_method = functools.partial(typer.Option, rich_help_panel="Model and rule")
+_output = functools.partial(typer.Option, rich_help_panel="Output")
+
+
+@app.command()
+def refine(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="Table to repair: .csv (or .csv.gz, .bz2, .xz) or .parquet.",
+        ),
+    ],
+    target: Annotated[
+        list[str] | None,
+        _columns(
+            metavar="COLUMN",
+            help="Column that the others explain. A series may go without: each of its columns "
+            "is then predicted from the window before.",
+        ),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        _columns(
+            metavar="COLUMN",
+            help="Column that informs the model but is not changed. Repeat it for several.",
+        ),
+    ] = None,
+    round_integers: Annotated[
+        bool,
+        _columns("--round-integers", metavar="", help="Keep columns of whole numbers whole."),
+    ] = False,
+    series: Annotated[
+        bool, _series("--series", metavar="", help="Rows follow each other in time.")
+    ] = False,
+    window: Annotated[
+        int | None,
+        _series(
+            min=1,
+            metavar="STEPS",
+            show_default="24",
+            help="How far the model looks back; implies --series.",
+        ),
+    ] = None,
+    horizon: Annotated[int, _series(min=1, metavar="STEPS", help="How far ahead it predicts.")] = 1,
+    stride: Annotated[
+        int, _series(min=1, metavar="STEPS", help="From one window to the next.")
+    ] = 1,
+    time: Annotated[
+        str | None,
+        _series(metavar="COLUMN", help="Time stamps. No window crosses a gap in them."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        _series(metavar="COLUMN", help="Tells the series of a panel apart."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        _method(
+            metavar="NAME",
+            show_default="mlp",
+            help="Backbone to train: mlp; for series also lstm, gru, cnn, cnn_lstm, dlinear or "
+            "transformer.",
+        ),
+    ] = None,
+    rule: Annotated[
+        RuleName | None,
+        _method(metavar="NAME", help="How cells move: unit_step or gauss_newton."),
+    ] = None,
+    step_size: Annotated[
+        float | None, _method(min=0, metavar="NUMBER", help="How far a step goes.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        _method(
+            min=0,
+            metavar="NUMBER",
+            help="Residual that is left as it is, in standard deviations of the target.",
+        ),
+    ] = None,
+    max_steps: Annotated[
+        int | None, _method(min=0, metavar="NUMBER", help="Most steps of refinement.")
+    ] = None,
+    max_epochs: Annotated[
+        int | None, _method(min=1, metavar="NUMBER", help="Most epochs of training.")
+    ] = None,
+    seed: Annotated[
+        int, _method(metavar="NUMBER", help="The same seed gives the same result.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        _output(metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."),
+    ] = None,
+    changes: Annotated[
+        Path | None, _output(metavar="FILE", help="A table of every changed cell.")
+    ] = None,
+    report: Annotated[
+        Path | None, _output(metavar="FILE", help="An HTML page that shows what was done.")
+    ] = None,
+    dry_run: Annotated[
+        bool, _output("--dry-run", metavar="", help="Compute and print everything, write nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        _output("--overwrite", metavar="", help="Replace outputs that exist; never the input."),
+    ] = False,
+    quiet: Annotated[
+        bool, _output("--quiet", "-q", metavar="", help="Print nothing but errors.")
+    ] = False,
+) -> None:
+    """Repair a table or, with --series or --window, a time series.
+
+    For example: denograd-jax refine houses.csv --target price
+    """
+    from denograd_jax.cli._refine import Outputs, beside, refine_file
+
+    refine_file(
+        source,
+        None if dry_run else Outputs(out or beside(source), changes, report),
+        {
+            "target": target,
+            "frozen": freeze or (),
+            "window": _window(series, window, horizon, stride, target),
+            "horizon": horizon,
+            "stride": stride,
+            "time": time,
+            "groups": group,
+            "model": model,
+            "rule": rule and rule.value,
+            "step_size": step_size,
+            "tolerance": tolerance,
+            "max_steps": max_steps,
+            "max_epochs": max_epochs,
+            "seed": seed,
+            "round_integers": round_integers,
+        },
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+def _window(
+    series: bool, window: int | None, horizon: int, stride: int, target: list[str] | None
+) -> int | None:
+    """The window's length; None for rows."""
+    if series or window is not None:
+        return window or 24
+    if (horizon, stride) != (1, 1):
+        raise typer.BadParameter("--horizon and --stride are for a series: add --series.")
+    if not target:
+        raise typer.BadParameter(
+            "name the column that the others explain with --target, or add --series."
+        )
+    return None
+
+
+@app.command()
+def demo(
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", metavar="", help="Take a part of the data and train more briefly."),
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where files and reports go.")] = Path(
+        "denograd-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the noise and of the training.")] = 0,
+) -> None:
+    """Add noise to two real data sets, repair them, and print how much nearer they came."""
+    from denograd_jax.cli._demo import run_demo
+
+    run_demo(out, fast=fast, seed=seed)

@@ -1,0 +1,106 @@
+"""`denograd-jax refine`: a file in, refined data, changes and report out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from denograd_jax import Refinement, refine
+from denograd_jax.cli._extras import require
+from denograd_jax.cli._outputs import check_outputs, written_together
+from denograd_jax.cli._screen import StageBar, console, progress_bars
+from denograd_jax.cli._tables import (
+    TableFile,
+    is_parquet,
+    read_table,
+    split_ending,
+    with_levels,
+    write_frame,
+    write_refined,
+)
+from denograd_jax.errors import FileError
+
+__all__ = ["Outputs", "beside", "refine_file", "save"]
+
+
+class Outputs(NamedTuple):
+    """The files to write; None for those not wanted."""
+
+    data: Path
+    changes: Path | None = None
+    report: Path | None = None
+
+    def check(self, source: Path, *, overwrite: bool) -> None:
+        """Refuse, before the work is done, what could not be written after it."""
+        for table in (self.data, self.changes):
+            if table is not None:
+                is_parquet(table)  # refuses other endings
+        if self.report is not None:
+            _check_report(self.report)
+        check_outputs(self.paths(), source, overwrite=overwrite)
+
+    def paths(self) -> list[Path]:
+        """Those that are wanted."""
+        return [path for path in self if path is not None]
+
+
+def refine_file(
+    source: Path,
+    outputs: Outputs | None,
+    arguments: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Read a table, refine it, and write what came of it.
+
+    Args:
+        source: The input file.
+        outputs: The files to write; None to write nothing.
+        arguments: Keyword arguments of `denograd_jax.refine`.
+        overwrite: Whether existing outputs may be replaced.
+        quiet: Whether to print nothing.
+    """
+    if outputs is not None:
+        outputs.check(source, overwrite=overwrite)
+    table = read_table(source)
+    frame = with_levels(table.frame, [arguments["time"], *(arguments["groups"] or ())])
+    with progress_bars(quiet=quiet) as bars:
+        refinement = refine(frame, **arguments, progress=StageBar(bars))
+    if outputs is not None:
+        with written_together() as aside:
+            save(refinement, table, outputs, aside)
+    if not quiet:
+        _print_outcome(refinement, outputs)
+
+
+def save(
+    refinement: Refinement, source: TableFile, outputs: Outputs, aside: Callable[[Path], Path]
+) -> None:
+    """Write the outputs, each to the path that `aside` gives for it."""
+    write_refined(refinement.data, source, aside(outputs.data))
+    if outputs.changes is not None:
+        write_frame(refinement.changes, aside(outputs.changes))
+    if outputs.report is not None:
+        refinement.report(aside(outputs.report))
+
+
+def beside(source: Path) -> Path:
+    """Where refined data goes by default: `houses.csv` to `houses.refined.csv`."""
+    stem, ending = split_ending(source)
+    return source.with_name(f"{stem}.refined{ending}")
+
+
+def _check_report(path: Path) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise FileError(f"{path} would be an HTML page: let its name end in .html.")
+    require("a report", "jinja2", "matplotlib")
+
+
+def _print_outcome(refinement: Refinement, outputs: Outputs | None) -> None:
+    screen = console()
+    screen.print(refinement.summary(), soft_wrap=not screen.is_terminal)
+    if outputs is None:
+        screen.print("Dry run: nothing was written.")
+    else:
+        names = ", ".join(map(str, outputs.paths()))
+        screen.print(f"Wrote {names}.", soft_wrap=True)

@@ -1,0 +1,219 @@
+"""The report's pictures: Matplotlib by its object API, as SVG that follows the page's colours.
+
+Nothing here uses pyplot or leaves a Matplotlib setting changed, and no text of the user's gets
+into a picture (but the README's): names of columns stand in the captions around it.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denograd_jax._timeline import GAP
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["before_after", "change_scatter", "histograms", "inline_svg", "series_picture"]
+
+Values: TypeAlias = NDArray[Any]
+
+# The page declares a variable of each name, which this value has in the light theme.
+COLOURS = {
+    "ink": "#1c2127",
+    "line": "#d8dde3",
+    "before": "#8e97a3",
+    "after": "#0b6bcb",
+    "truth": "#b3470f",
+}
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": COLOURS["line"],
+    "axes.grid": True,
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "date.converter": "concise",
+    "figure.constrained_layout.use": True,
+    "font.size": 9.0,
+    "font.sans-serif": ["DejaVu Sans"],
+    "grid.color": COLOURS["line"],
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.labelcolor": COLOURS["ink"],
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "xtick.color": COLOURS["line"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.color": COLOURS["line"],
+    "ytick.labelcolor": COLOURS["ink"],
+}
+
+
+def before_after(
+    axes: "Axes",
+    before: Values,
+    after: Values,
+    *,
+    time: Values | None = None,
+    truth: Values | None = None,
+) -> None:
+    """Draw a stretch of one series: before in grey, after in colour, and the truth if known.
+
+    Args:
+        axes: Where to draw.
+        before: Values given, `(n,)`; NaN where missing.
+        after: Values refined, `(n,)`.
+        time: Time stamps or numbers, `(n,)`; without them the steps are counted from 0.
+        truth: Values without noise, `(n,)`.
+    """
+    x = np.arange(len(before)) if time is None else time
+    axes.plot(*_broken_at_gaps(x, before), color=COLOURS["before"], linewidth=1.1, label="before")
+    if truth is not None:
+        axes.plot(*_broken_at_gaps(x, truth), color=COLOURS["truth"], linewidth=1.1, label="true")
+    axes.plot(*_broken_at_gaps(x, after), color=COLOURS["after"], linewidth=1.5, label="after")
+    axes.margins(x=0.01)
+
+
+def histograms(axes: "Axes", before: Values, after: Values) -> None:
+    """Draw the distribution before (grey, filled) and after (coloured line) in common bins.
+
+    Args:
+        axes: Where to draw.
+        before: Values, `(n,)`; NaN where missing.
+        after: Values, `(m,)`.
+    """
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    edges = _bin_edges(np.concatenate([before, after]))
+    counts, counts_after = (np.histogram(x, edges)[0] for x in (before, after))
+    axes.stairs(counts, edges, fill=True, color=COLOURS["before"], alpha=0.55)
+    axes.stairs(counts_after, edges, color=COLOURS["after"], linewidth=1.4)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_ylabel("count")
+
+
+def change_scatter(axes: "Axes", before: Values, after: Values, *, points: int = 600) -> None:
+    """Draw the change of evenly spaced rows against their value before.
+
+    Args:
+        axes: Where to draw.
+        before: Values, `(n,)`; NaN where missing.
+        after: Values, `(n,)`.
+        points: Most rows drawn.
+    """
+    observed = np.flatnonzero(~np.isnan(before))
+    rows = observed[np.linspace(0, len(observed) - 1, min(points, len(observed))).astype(int)]
+    axes.axhline(0, color=COLOURS["before"], linewidth=1)
+    axes.plot(
+        before[rows],
+        (after - before)[rows],
+        linestyle="none",
+        marker="o",
+        markersize=3,
+        markeredgewidth=0,
+        color=COLOURS["after"],
+        alpha=0.5,
+    )
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("value before")
+    axes.set_ylabel("change")
+
+
+def inline_svg(draw: Callable[["Axes"], None], *, name: str, size: tuple[float, float]) -> str:
+    """A picture as an `<svg>` element for an HTML page.
+
+    Args:
+        draw: Draws on the axes it is given.
+        name: Unique within the page; keeps the identifiers of several pictures apart.
+        size: Width and height in inches; the page scales the picture to the room there is.
+
+    Returns:
+        The element. Its colours are the page's variables `--ink`, `--before` and so on.
+    """
+    svg = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    _save(draw, svg, size, format="svg", metadata=no_metadata, transparent=True, salt=name)
+    return _as_element(svg.getvalue())
+
+
+def series_picture(
+    path: str | Path,
+    before: Values,
+    after: Values,
+    *,
+    time: Values | None = None,
+    truth: Values | None = None,
+    label: str = "",
+    size: tuple[float, float] = (9.0, 3.2),
+) -> None:
+    """Write a picture of a repaired stretch of one series, as for a README.
+
+    Args:
+        path: File to write; its suffix says whether PNG or SVG.
+        before: Values given, `(n,)`; NaN where missing.
+        after: Values refined, `(n,)`.
+        time: Time stamps or numbers, `(n,)`.
+        truth: Values without noise, `(n,)`.
+        label: What is drawn, with its unit.
+        size: Width and height in inches.
+    """
+
+    def draw(axes: "Axes") -> None:
+        before_after(axes, before, after, time=time, truth=truth)
+        axes.set_ylabel(label, parse_math=False)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+
+    _save(draw, path, size, dpi=160, salt="picture")
+
+
+def _save(
+    draw: Callable[["Axes"], None],
+    file: str | Path | io.StringIO,
+    size: tuple[float, float],
+    *,
+    salt: str,
+    **options: Any,
+) -> None:
+    # Imported here: Matplotlib is an extra.
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context(["default", STYLE | {"svg.hashsalt": salt}]):
+        figure = Figure(figsize=size)
+        draw(figure.add_subplot())
+        figure.savefig(file, **options)
+
+
+def _as_element(svg: str) -> str:
+    """The bare element of an SVG file: no namespaces, no group names, colours by variable."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")
+    element = re.sub(r'<g id="[^"]*"', "<g", element)
+    # Matplotlib's style element would reach every element of the page; the page has its own.
+    element = re.sub(r"<style.*?</style>", "", element, flags=re.DOTALL)
+    for name, colour in COLOURS.items():
+        element = element.replace(colour, f"var(--{name})")
+    return element
+
+
+def _broken_at_gaps(x: Values, y: Values) -> tuple[Values, Values]:
+    """The line with a hole wherever `refine` sees a gap in time as well."""
+    if len(x) < 3:
+        return x, y
+    steps = np.diff(x)
+    gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1
+    return np.insert(x, gaps, x[gaps]), np.insert(y.astype(np.float64), gaps, np.nan)
+
+
+def _bin_edges(values: Values, bins: int = 48) -> Values:
+    """Edges over the middle 99 % of the values, so that an outlier does not flatten the rest."""
+    if len(values) == 0:
+        return np.array([0.0, 1.0])
+    low, high = np.quantile(values, [0.005, 0.995])
+    if low == high:
+        low, high = values.min() - 0.5, values.max() + 0.5
+    return np.linspace(low, high, bins + 1)
