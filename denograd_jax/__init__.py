@@ -38,7 +38,7 @@ _HOMES = {
 }
 _MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "rules")
 
-__all__ = [  # noqa: RUF022 - a list display, for type checkers
+__all__ = [
     "DenoGrad",
     "DenogradError",
     "History",

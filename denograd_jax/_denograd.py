@@ -1,7 +1,6 @@
 """The published interface of DenoGrad: a thin face over the core, for scripts written for it."""
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import jax
@@ -143,11 +142,12 @@ class DenoGrad:
             )
             history = History(_gradients, capacity=max_epochs) if save_gradients else None
             params = jax.device_put(model.params)
-            solution = run(r, params, r.init(x, fitted.y), max_epochs, history)
+            begin = r.init(x, fitted.y)
+            end = run(r, params, begin, max_epochs, history).state
         grads = [] if history is None else list(history.records)
         return (
-            np.asarray(solution.x, _floating(x)),
-            np.asarray(solution.y, _floating(fitted.y)),
+            _moved(x, begin.data.x, end.data.x),
+            _moved(fitted.y, begin.data.y, end.data.y),
             [_unflatten(g[0], x, fitted.layout) for g in grads],
             [g[1].reshape(len(g[1]), *fitted.y.shape[1:]) for g in grads] if denoise_y else [],
         )
@@ -170,9 +170,7 @@ class DenoGrad:
     ) -> Denoised:
         """`fit`, then `transform`; see there."""
         self.fit(X, y, is_ts, window_size, future, stride, flattening)
-        return self.transform(
-            nrr, nr_threshold, max_epochs, denoise_y, batch_size, save_gradients
-        )
+        return self.transform(nrr, nr_threshold, max_epochs, denoise_y, batch_size, save_gradients)
 
 
 def _gradients(state: State, info: Info) -> Any:
@@ -183,7 +181,7 @@ def _gradients(state: State, info: Info) -> Any:
 def _arrays(X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """X and y as arrays of their own, and which columns of X are y, if any."""
     names = [y] if isinstance(y, str) else y
-    if hasattr(X, "columns") and isinstance(names, Sequence) and not isinstance(names, np.ndarray):
+    if hasattr(X, "columns") and isinstance(names, list | tuple):
         for name in names:
             if name not in X.columns:
                 raise ColumnError(f"target column {name!r} is not in X; it has: {list(X.columns)}")
@@ -219,7 +217,7 @@ def _model_inputs(model: Model, fitted: _Fitted) -> np.ndarray:
         return fitted.x
     others = np.delete(fitted.x, fitted.target_columns, axis=1)
     for x in (fitted.x, others):
-        if _takes(model, x.shape[1], fitted.layout):
+        if _takes(model, x, fitted.layout):
             return x
     raise ModelError(
         f"the model takes neither the {fitted.x.shape[1]} columns of X nor the {others.shape[1]} "
@@ -227,19 +225,21 @@ def _model_inputs(model: Model, fitted: _Fitted) -> np.ndarray:
     )
 
 
-def _takes(model: Model, features: int, layout: Rows | Windows) -> bool:
+def _takes(model: Model, x: np.ndarray, layout: Rows | Windows) -> bool:
+    features = x.shape[1]
     shape: tuple[int, ...] = (features,)
     if isinstance(layout, Windows):
         shape = (layout.length * features,) if layout.flatten else (layout.length, features)
-    instance = jax.ShapeDtypeStruct(shape, np.float32)
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
     try:
-        jax.eval_shape(model.predict, model.params, instance)
-    except Exception:  # noqa: BLE001 - whatever a model raises on a wrong shape
+        jax.eval_shape(model.predict, model.params, np.zeros(shape, dtype))
+    except Exception:  # whatever a model raises on a wrong shape
         return False
     return True
 
 
-def _on(device: Any) -> contextlib.AbstractContextManager[Any]:
+def _on(device: Any) -> Any:
+    """A context in which JAX computes on the device."""
     if device is None:
         return contextlib.nullcontext()
     if isinstance(device, jax.Device):
@@ -255,8 +255,10 @@ def _on(device: Any) -> contextlib.AbstractContextManager[Any]:
         ) from error
 
 
-def _floating(array: np.ndarray) -> Any:
-    return array.dtype if array.dtype.kind == "f" else np.float32
+def _moved(given: np.ndarray, begin: Any, end: Any) -> np.ndarray:
+    """What was given plus its move, so that a value that did not move keeps every bit."""
+    dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float32)
+    return given.astype(dtype) + (np.asarray(end) - np.asarray(begin)).astype(dtype)
 
 
 def _unflatten(gradient: np.ndarray, x: np.ndarray, layout: Rows | Windows) -> np.ndarray:

@@ -14,7 +14,7 @@ from denograd_jax._models import as_model
 from denograd_jax._problems import Problem
 from denograd_jax._tables import Table
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
-from denograd_jax.errors import BackboneError, ShapeError
+from denograd_jax.errors import ShapeError
 from denograd_jax.layouts import Data, Rows, Windows
 
 __all__ = ["in_user_units", "train_backbone"]
@@ -52,7 +52,7 @@ def train_backbone(
     module = backbones.build(
         name, input_shape=shape, outputs=len(problem.targets), rngs=nnx.Rngs(key_model)
     )
-    options = {} if max_epochs is None else {"max_epochs": max_epochs}
+    options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
     report = None if progress is None else (lambda epoch, total, *_: progress(epoch, total))
     return backbones.train(
         module,
@@ -126,12 +126,12 @@ def _split(problem: Problem, data: Data, key: jax.Array) -> tuple[np.ndarray, np
             "shorter window, or leave out time= to take the rows as evenly spaced."
         )
     if isinstance(layout, Rows):
-        return tuple(valid[part] for part in backbones.split_rows(len(valid), key=key))
-    starts = valid * layout.stride
-    segments = None if problem.segments is None else problem.segments[starts]
-    return tuple(
-        valid[part] for part in backbones.split_windows(starts, layout.span, segments=segments)
-    )
+        train, validation = backbones.split_rows(len(valid), key=key)
+    else:
+        starts = valid * layout.stride
+        segments = None if problem.segments is None else problem.segments[starts]
+        train, validation = backbones.split_windows(starts, layout.span, segments=segments)
+    return valid[train], valid[validation]
 
 
 def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:

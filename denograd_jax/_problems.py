@@ -1,4 +1,4 @@
-"""A numeric table posed as a refinement: which columns are inputs, which targets, which may move."""
+"""A numeric table posed as a refinement: what is input, what is target, and what may move."""
 
 import dataclasses
 from collections.abc import Collection, Hashable
@@ -41,6 +41,11 @@ class Problem:
     order: np.ndarray
 
     @property
+    def kind(self) -> str:
+        """Either "rows" or "series"."""
+        return "rows" if isinstance(self.layout, Rows) else "series"
+
+    @property
     def arrays(self) -> tuple[np.ndarray | None, ...]:
         """Positional arguments of `Refiner.init`."""
         return self.x, self.y, None, None, self.movable_x, self.movable_y, self.segments
@@ -48,9 +53,10 @@ class Problem:
     def to_table(self, x: np.ndarray, y: np.ndarray | None, columns: int) -> np.ndarray:
         """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns."""
         table = np.zeros((len(self.order), columns))
-        table[np.ix_(self.order, self.inputs)] = x[:, : len(self.inputs)]
+        rows = self.order[:, None]
+        table[rows, self.inputs] = x[:, : len(self.inputs)]
         if y is not None:
-            table[np.ix_(self.order, self.targets)] = y
+            table[rows, self.targets] = y
         return table
 
     def target_rows(self, instances: int) -> np.ndarray:

@@ -179,6 +179,7 @@ def prepare(
     x = _as_values("x", x)
     y = None if y is None else _as_values("y", y)
     layout.check(x, y)
+    data: Data
     data, census = _prepare(
         layout,
         refine_targets,
@@ -263,9 +264,7 @@ def _build_step(
         if data.y is not None and dy is not None:
             data = data._replace(y=_moved(data.y, data.movable_y, factor * dy))
         nonfinite = (report.valid & ~report.finite).sum()
-        info = Info(
-            report.residual, gate, report.valid, (gate > 0).sum(), nonfinite, direction
-        )
+        info = Info(report.residual, gate, report.valid, (gate > 0).sum(), nonfinite, direction)
         return State(data, state.hyperparameters, state.step + 1), info
 
     return step
@@ -278,9 +277,7 @@ class _Report(NamedTuple):
     counted: jax.Array
 
 
-def _judge(
-    g: InputGradients, valid: jax.Array, fresh: jax.Array
-) -> tuple[InputGradients, _Report]:
+def _judge(g: InputGradients, valid: jax.Array, fresh: jax.Array) -> tuple[InputGradients, _Report]:
     """Zero the gradients of instances that are invalid, not finite or done already."""
     finite = jnp.isfinite(jax.vmap(rules.squared_norm)(g)) & jnp.isfinite(g.residual).all(axis=1)
     counted = valid & finite & fresh
@@ -332,7 +329,8 @@ def _moved(values: jax.Array, movable: jax.Array | None, correction: jax.Array) 
 
 def _column(values: jax.Array, like: jax.Array) -> jax.Array:
     """One value per instance, shaped to be broadcast over what an instance holds."""
-    return values.reshape(values.shape + (1,) * (like.ndim - 1))
+    shaped: jax.Array = values.reshape(values.shape + (1,) * (like.ndim - 1))
+    return shaped
 
 
 def _as_values(name: str, values: Any) -> jax.Array:

@@ -146,10 +146,10 @@ def _is_numeric(column: pd.Series) -> bool:
     kind = column.dtype
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_complex_dtype(kind):
         return False
-    if kind == object:  # numbers with None among them
+    if pd.api.types.is_object_dtype(kind):  # numbers with None among them
         inferred = pd.api.types.infer_dtype(column, skipna=True)
         return inferred in ("floating", "integer", "mixed-integer-float")
-    return pd.api.types.is_numeric_dtype(kind)
+    return bool(pd.api.types.is_numeric_dtype(kind))
 
 
 def _to_floats(column: pd.Series) -> np.ndarray:
@@ -164,8 +164,8 @@ def _refuse_unusable(
     if infinite.any():
         j = int(np.argmax(infinite))
         raise DataError(
-            f"column {labels[j]!r} has {infinite[j]} infinite value(s): replace them, or leave them "
-            "empty to have them treated as missing."
+            f"column {labels[j]!r} has {infinite[j]} infinite value(s): replace them, or leave "
+            "them empty to have them treated as missing."
         )
     for label in targets:
         if np.isnan(values[:, labels.index(label)]).all():
@@ -174,7 +174,8 @@ def _refuse_unusable(
 
 def _is_indicator(values: np.ndarray) -> np.ndarray:
     """Columns in which only 0 and 1 occur."""
-    return np.all(np.isnan(values) | (values == 0) | (values == 1), axis=0)
+    indicator: np.ndarray = np.all(np.isnan(values) | (values == 0) | (values == 1), axis=0)
+    return indicator
 
 
 def _one_hot(frame: pd.DataFrame, labels: list[Hashable], notes: list[str]) -> np.ndarray:

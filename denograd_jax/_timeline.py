@@ -103,8 +103,8 @@ def _refuse_disorder(
     where = "within its group " if grouped else ""
     if (steps == 0).any() and not (steps < 0).any():
         raise DataError(
-            f"time column {label!r} repeats {where}at row {row} ({stamps[row]}): drop duplicates, or "
-            "name the column that tells the series apart as a group."
+            f"time column {label!r} repeats {where}at row {row} ({stamps[row]}): drop duplicates, "
+            "or name the column that tells the series apart as a group."
         )
     raise DataError(
         f"time column {label!r} is not increasing {where}at row {row} ({stamps[row]}): sort the "

@@ -6,7 +6,7 @@ from flax import nnx
 
 from denograd_jax.backbones._feedforward import per_step
 
-__all__ = ["Encoder", "EncoderLayer", "SelfAttention", "positional_encoding"]
+__all__ = ["Encoder", "EncoderLayer", "LayerNorm", "SelfAttention", "positional_encoding"]
 
 
 def positional_encoding(length: int, width: int, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -19,6 +19,25 @@ def positional_encoding(length: int, width: int, dtype: jax.typing.DTypeLike) ->
     frequencies = 10_000.0 ** (-jnp.arange(0, width, 2, dtype=dtype) / width)
     angles = jnp.arange(length, dtype=dtype)[:, None] * frequencies[None]
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, -1)[:, :width]
+
+
+class LayerNorm(nnx.Module):
+    """Each step scaled to mean 0 and variance 1 over its features, then to a learnt scale and bias.
+
+    `nnx.LayerNorm` does not run in float64 under JAX's strict dtype promotion.
+    Source: Ba, Kiros & Hinton 2016.
+    """
+
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(width, jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+        normalised = centred * jax.lax.rsqrt(variance + 1e-5)
+        scale, bias = (jnp.broadcast_to(param[...], x.shape) for param in (self.scale, self.bias))
+        return normalised * scale + bias
 
 
 class SelfAttention(nnx.Module):
@@ -44,10 +63,10 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.attention = SelfAttention(width, heads, rngs=rngs)
-        self.attention_norm = _layer_norm(width, rngs)
+        self.attention_norm = LayerNorm(width)
         self.widen = nnx.Linear(width, 2 * width, rngs=rngs)
         self.narrow = nnx.Linear(2 * width, width, rngs=rngs)
-        self.perceptron_norm = _layer_norm(width, rngs)
+        self.perceptron_norm = LayerNorm(width)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + self.attention(self.attention_norm(x))
@@ -70,7 +89,7 @@ class Encoder(nnx.Module):
     ):
         self.embed = nnx.Linear(input_shape[1], width, rngs=rngs)
         self.layers = nnx.List([EncoderLayer(width, heads, rngs=rngs) for _ in range(layers)])
-        self.norm = _layer_norm(width, rngs)
+        self.norm = LayerNorm(width)
         self.head = nnx.Linear(width, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -80,7 +99,3 @@ class Encoder(nnx.Module):
         for layer in self.layers:
             x = layer(x)
         return self.head(self.norm(x[:, -1]))
-
-
-def _layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, epsilon=1e-5, use_fast_variance=False, rngs=rngs)

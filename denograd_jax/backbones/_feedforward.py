@@ -142,7 +142,9 @@ def moving_average(x: jax.Array, size: int) -> jax.Array:
     """Centred mean over `size` steps of the second axis, the ends repeated beyond the edges."""
     before = (size - 1) // 2
     padded = jnp.pad(x, ((0, 0), (before, size - 1 - before), (0, 0)), mode="edge")
-    sums: jax.Array = jax.lax.reduce_window(padded, 0.0, jax.lax.add, (1, size, 1), (1, 1, 1), "VALID")
+    sums: jax.Array = jax.lax.reduce_window(
+        padded, 0.0, jax.lax.add, (1, size, 1), (1, 1, 1), "VALID"
+    )
     return sums / size
 
 

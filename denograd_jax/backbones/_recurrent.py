@@ -22,7 +22,7 @@ _Step: TypeAlias = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
 def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], units: int) -> nnx.Param[jax.Array]:
     bound = units**-0.5
-    return nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound))
+    return nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
 
 def _scan(step: _Step, carry: Any, x: jax.Array) -> jax.Array:

@@ -6,10 +6,10 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["split_rows", "split_windows"]
 
-_Indices = NDArray[np.int64]
+_Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
-def split_rows(count: int, fraction: float = 0.15, *, key: jax.Array) -> tuple[_Indices, _Indices]:
+def split_rows(count: int, fraction: float = 0.15, *, key: jax.Array) -> _Split:
     """Splits rows at random.
 
     Args:
@@ -21,9 +21,9 @@ def split_rows(count: int, fraction: float = 0.15, *, key: jax.Array) -> tuple[_
         Sorted indices of the training and of the validation rows. Where there are too few rows to
         hold one out, all of them are in both.
     """
-    shuffled = np.asarray(jax.random.permutation(key, count), np.int64)
-    held_out = round(fraction * count)
-    return _parts([shuffled[held_out:]], [shuffled[:held_out]])
+    validates = np.zeros(count, bool)
+    validates[np.asarray(jax.random.permutation(key, count))[: round(fraction * count)]] = True
+    return _positions(~validates, validates)
 
 
 def split_windows(
@@ -31,12 +31,12 @@ def split_windows(
     span: int,
     fraction: float = 0.15,
     segments: ArrayLike | None = None,
-) -> tuple[_Indices, _Indices]:
+) -> _Split:
     """Splits windows in time: the last ones of each segment validate, those before them train.
 
-    Windows that share a step with a validation window of the same segment are in neither part. A
-    segment that would keep less than half of its windows for training is not cut; of such short
-    segments, evenly spread ones validate whole.
+    Windows that share a step with a validation window are in neither part. Where this gap would
+    take more than half of the windows before it, the segment is not cut; of such short segments,
+    evenly spread ones validate whole and the others train.
 
     Args:
         starts: First step of each window, `(n,)`, counted through the whole panel.
@@ -51,34 +51,33 @@ def split_windows(
     """
     starts = np.asarray(starts)
     segments = np.zeros(len(starts)) if segments is None else np.asarray(segments)
-    training, validation, short = [], [], []
-    for label in np.unique(segments):
-        members = np.flatnonzero(segments == label)
-        members = members[np.argsort(starts[members])]
-        before, after = _cut(members, starts[members], span, fraction)
-        if 2 * len(before) < len(members):
+    trains, validates = np.zeros((2, len(starts)), bool)
+    short = []
+    for members in _by_segment(starts, segments):
+        cut = len(members) - round(fraction * len(members))
+        first_validating = starts[members[cut]] if cut < len(members) else -np.inf
+        before = members[:cut]
+        clear = before[starts[before] + span <= first_validating]
+        if 2 * len(clear) < len(before):
             short.append(members)
         else:
-            training.append(before)
-            validation.append(after)
-    held_out = np.diff(np.floor(np.arange(len(short) + 1) * fraction)) > 0
-    for members, validates in zip(short, held_out, strict=True):
-        (validation if validates else training).append(members)
-    return _parts(training, validation)
+            trains[clear] = True
+            validates[members[cut:]] = True
+    whole = np.diff(np.floor(np.arange(len(short) + 1) * fraction)) > 0
+    for members, held_out in zip(short, whole, strict=True):
+        (validates if held_out else trains)[members] = True
+    return _positions(trains, validates)
 
 
-def _cut(
-    members: _Indices, starts: NDArray[np.integer], span: int, fraction: float
-) -> tuple[_Indices, _Indices]:
-    """Cuts one segment, its windows in order of time, and leaves a gap before the later part."""
-    last = len(members) - round(fraction * len(members))
-    if last == len(members):
-        return members, members[last:]
-    return members[starts + span <= starts[last]], members[last:]
+def _by_segment(
+    starts: NDArray[np.generic], segments: NDArray[np.generic]
+) -> list[NDArray[np.intp]]:
+    """Positions of the windows of each segment, in order of time."""
+    order = np.lexsort((starts, segments))
+    _, first = np.unique(segments[order], return_index=True)
+    return np.split(order, first[1:])
 
 
-def _parts(training: list[_Indices], validation: list[_Indices]) -> tuple[_Indices, _Indices]:
-    training_part, validation_part = (
-        np.sort(np.concatenate([np.empty(0, np.int64), *parts])) for parts in (training, validation)
-    )
-    return training_part, validation_part if validation_part.size else training_part
+def _positions(trains: NDArray[np.bool_], validates: NDArray[np.bool_]) -> _Split:
+    training = np.flatnonzero(trains)
+    return training, np.flatnonzero(validates) if validates.any() else training

@@ -106,7 +106,7 @@ def train(
     batch_size = _fitting_batch_size(train_index.size, batch_size)
     train_batches = _batches(train_index, batch_size)
     validation_batches = _batches(np.asarray(validation_index, np.int32), batch_size)
-    model, data = _trainable(module), jax.device_put(data)
+    model = _trainable(module)
     assert model.predict_batch is not None  # as_pure always gives one
     task = _Task(
         predict=model.predict_batch,
@@ -117,6 +117,7 @@ def train(
         weight_decay=weight_decay,
         warmup_fraction=warmup_fraction,
     )
+    data = jax.device_put(data)
     instances, _, _ = jax.eval_shape(gather, data, train_batches[0])
     dtype = jnp.float64 if instances.dtype == jnp.float64 else jnp.float32
 
@@ -243,7 +244,7 @@ def _total_loss(
 
 
 def _check_shapes(prediction: jax.Array, y: jax.Array, observed: jax.Array) -> None:
-    if not prediction.ndim == 2 or not prediction.shape == y.shape == observed.shape:
+    if prediction.ndim != 2 or not prediction.shape == y.shape == observed.shape:
         raise BackboneError(
             f"Predictions have shape {prediction.shape}, targets {y.shape} and their observed "
             f"mask {observed.shape}; expected all three to be (instances, outputs)."
@@ -251,7 +252,7 @@ def _check_shapes(prediction: jax.Array, y: jax.Array, observed: jax.Array) -> N
 
 
 def _trainable(module: nnx.Module) -> Model:
-    _, _, others = nnx.split(module, nnx.Param, ...)
+    others = nnx.state(module, nnx.Not(nnx.Param))
     if jax.tree.leaves(others):
         raise BackboneError(
             "The module has variables that are not parameters (batch statistics, random keys): "
