@@ -335,7 +335,8 @@ def _column(values: jax.Array, like: jax.Array) -> jax.Array:
 
 def _as_values(name: str, values: Any) -> jax.Array:
     try:
-        array = jnp.asarray(values)
+        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+            array = jnp.asarray(values)
     except (TypeError, ValueError) as error:
         raise UnsupportedError(
             f"{name} must be an array of numbers, not {type(values).__name__} "

@@ -167,9 +167,10 @@ class TestLayersAgainstNumPy:
     def test_layer_norm(self, x64, rng):
         x = 5 + 2 * rng.normal(size=(2, 4, 6))
         expected = (x - x.mean(2, keepdims=True)) / np.sqrt(x.var(2, keepdims=True) + 1e-5)
-        layer = LayerNorm(6)
-        layer.scale[...] = jnp.full(6, 3.0)
-        np.testing.assert_allclose(layer(jnp.asarray(x)), 3 * expected, rtol=1e-10)
+        model = as_pure(LayerNorm(6))
+        params = {"scale": jnp.full(6, 3.0), "bias": jnp.full(6, 0.5)}
+        output = model.predict_batch(params, jnp.asarray(x))
+        np.testing.assert_allclose(output, 3 * expected + 0.5, rtol=1e-10)
 
     @pytest.mark.parametrize("width", [6, 7])
     def test_positional_encoding(self, x64, width):

@@ -94,7 +94,7 @@ def train(
         and the losses.
 
     Raises:
-        BackboneError: There is no training instance, the module has variables other than
+        BackboneError: There is no training instance or no epoch, the module has variables other than
             parameters, its output does not have the shape of the targets, or the first epoch
             ends in a loss that is not finite.
     """
@@ -103,6 +103,8 @@ def train(
         raise BackboneError(
             "There is no training instance; give more rows, a longer series or a shorter window."
         )
+    if max_epochs < 1:
+        raise BackboneError(f"max_epochs is {max_epochs}; expected at least 1.")
     batch_size = _fitting_batch_size(train_index.size, batch_size)
     train_batches = _batches(train_index, batch_size)
     validation_batches = _batches(np.asarray(validation_index, np.int32), batch_size)
