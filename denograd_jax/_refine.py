@@ -42,7 +42,7 @@ class Defaults(NamedTuple):
 # is what matters. Rows have one residual to pay for d + 1 cells, and soon overshoot; a step of a
 # series is judged by many windows, whose consensus is far smaller than a single window's step.
 _DEFAULTS = {
-    ("rows", "unit_step"): Defaults(0.02, 0.1, 10),
+    ("rows", "unit_step"): Defaults(0.02, 0.1, 5),
     ("series", "unit_step"): Defaults(0.05, 0.1, 50),
     ("rows", "gauss_newton"): Defaults(0.1, 0.01, 5),
     ("series", "gauss_newton"): Defaults(0.1, 0.01, 5),

@@ -122,8 +122,8 @@ def refiner(
         >>> r = refiner(lambda w, x: w @ x, rule=rules.gauss_newton(step_size=1.0))
         >>> state = r.init(jnp.array([[2.0]]), jnp.array([0.0]))
         >>> state, info = r.step(jnp.array([1.0]), state)
-        >>> state.data.x, state.data.y
-        (Array([[1.]], dtype=float32), Array([1.], dtype=float32))
+        >>> print(state.data.x.round(3), state.data.y.round(3))
+        [[1.]] [1.]
     """
     rule = rules.unit_step() if rule is None else rule
     layout = layouts.rows() if layout is None else layout

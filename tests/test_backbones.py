@@ -40,10 +40,10 @@ class TestEveryBackbone:
     def test_shapes_and_dtypes_are_kept(self, name, shape, dtype, rng):
         model = pure(name, shape, dtype)
         x = jnp.asarray(rng.normal(size=(4, *shape)), dtype)
-        batch = jax.jit(model.predict_batch)(model.params, x)
-        assert batch.shape == (4, OUTPUTS)
-        assert batch.dtype == dtype
-        assert jax.eval_shape(model.predict, model.params, x[0]).shape == (OUTPUTS,)
+        batch = jax.eval_shape(model.predict_batch, model.params, x)
+        one = jax.eval_shape(model.predict, model.params, x[0])
+        assert (batch.shape, batch.dtype) == ((4, OUTPUTS), dtype)
+        assert (one.shape, one.dtype) == ((OUTPUTS,), dtype)
 
     def test_vmap_of_one_instance_is_the_batch(self, name, shape, x64, rng):
         model = pure(name, shape, np.float64)
@@ -255,6 +255,15 @@ class TestAsPure:
         assert params["norm"]["mean"].dtype == jnp.float64
         assert params["dropout"]["rngs"]["count"].dtype == jnp.uint32
         assert _is_key(params["dropout"]["rngs"]["key"])
+
+    def test_an_attribute_without_a_hash_does_no_harm(self, module):
+        module.settings = {"units": 8}
+        x = jnp.ones(5)
+        plain, model = as_pure(UsersOwn(nnx.Rngs(0))), as_pure(module)
+        assert model.predict is not plain.predict
+        np.testing.assert_array_equal(
+            model.predict(model.params, x), plain.predict(model.params, x)
+        )
 
     def test_a_single_flax_layer_will_do(self):
         layer = nnx.Linear(5, 1, rngs=nnx.Rngs(0))

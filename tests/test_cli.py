@@ -313,10 +313,14 @@ def test_ctrl_c_while_training(source):
         text=True,
     )
     with process:
-        assert process.stdout.readline() == "train\n"
+        stage = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "Interrupted; nothing was written.\n")
+    assert (stage, process.returncode, errors) == (
+        "train\n",
+        130,
+        "Interrupted; nothing was written.\n",
+    )
     assert listing() == ["houses.csv"]
 
 

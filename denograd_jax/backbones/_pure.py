@@ -31,7 +31,10 @@ def as_pure(module: nnx.Module) -> Model:
     frozen = nnx.clone(module)
     frozen.eval()  # type: ignore[no-untyped-call]
     graphdef, state = nnx.split(frozen)
-    predict, predict_batch = _predict_functions(graphdef)
+    try:
+        predict, predict_batch = _shared_functions(graphdef)
+    except TypeError:  # an attribute without a hash, a dictionary say: nothing can be shared
+        predict, predict_batch = _functions(graphdef)
     return Model(predict, nnx.to_pure_dict(state), predict_batch)
 
 
@@ -44,8 +47,7 @@ def cast(params: Params, dtype: jax.typing.DTypeLike) -> Params:
     return jax.tree.map(cast_leaf, params)
 
 
-@functools.lru_cache(maxsize=256)
-def _predict_functions(graphdef: nnx.GraphDef[nnx.Module]) -> tuple[Predict, PredictBatch]:
+def _functions(graphdef: nnx.GraphDef[nnx.Module]) -> tuple[Predict, PredictBatch]:
     def predict_batch(params: Params, x: Instances) -> jax.Array:
         module: Callable[[jax.Array], jax.Array] = nnx.merge(graphdef, params)
         return module(x)
@@ -54,3 +56,6 @@ def _predict_functions(graphdef: nnx.GraphDef[nnx.Module]) -> tuple[Predict, Pre
         return predict_batch(params, x[None])[0]
 
     return predict, predict_batch
+
+
+_shared_functions = functools.lru_cache(maxsize=256)(_functions)

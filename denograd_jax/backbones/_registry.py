@@ -1,8 +1,7 @@
 """Backbones by name."""
 
 import functools
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from flax import nnx
@@ -32,20 +31,18 @@ def _with_linear_path(network: Callable[..., nnx.Module]) -> Callable[..., nnx.M
     return build_sum
 
 
-_BACKBONES: Mapping[Kind, Mapping[str, Callable[..., nnx.Module]]] = MappingProxyType(
-    {
-        "rows": {"mlp": MLP},
-        "windows": {
-            "mlp": _with_linear_path(functools.partial(MLP, widths=(128, 64))),
-            "lstm": _with_linear_path(functools.partial(Recurrent, LSTMLayer)),
-            "gru": _with_linear_path(functools.partial(Recurrent, GRULayer)),
-            "cnn": _with_linear_path(CNN),
-            "cnn_lstm": _with_linear_path(ConvolutionalLSTM),
-            "dlinear": DLinear,
-            "transformer": _with_linear_path(Encoder),
-        },
-    }
-)
+_BACKBONES: dict[Kind, dict[str, Callable[..., nnx.Module]]] = {
+    "rows": {"mlp": MLP},
+    "windows": {
+        "mlp": _with_linear_path(functools.partial(MLP, widths=(128, 64))),
+        "lstm": _with_linear_path(functools.partial(Recurrent, LSTMLayer)),
+        "gru": _with_linear_path(functools.partial(Recurrent, GRULayer)),
+        "cnn": _with_linear_path(CNN),
+        "cnn_lstm": _with_linear_path(ConvolutionalLSTM),
+        "dlinear": DLinear,
+        "transformer": _with_linear_path(Encoder),
+    },
+}
 
 
 def names(kind: Kind) -> tuple[str, ...]:

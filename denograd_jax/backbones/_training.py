@@ -94,9 +94,9 @@ def train(
         and the losses.
 
     Raises:
-        BackboneError: There is no training instance or no epoch, the module has variables other than
-            parameters, its output does not have the shape of the targets, or the first epoch
-            ends in a loss that is not finite.
+        BackboneError: There is no training instance or no epoch, the module has variables other
+            than parameters, its output does not have the shape of the targets, or the first
+            epoch ends in a loss that is not finite.
     """
     train_index = np.asarray(train_index, np.int32)
     if train_index.size == 0:
@@ -233,11 +233,12 @@ def _total_loss(
     task: _Task, params: Params, data: Data, index: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the losses of a batch over its observed targets, and how many these are."""
-    x, y, observed = task.gather(data, jnp.maximum(index, 0))
+    padding = index < 0
+    x, y, observed = task.gather(data, jnp.where(padding, ~index, index))
     x = x.astype(jax.tree.leaves(params)[0].dtype)
     prediction = task.predict(params, x)
     _check_shapes(prediction, y, observed)
-    observed = observed & (index >= 0)[:, None]
+    observed = observed & ~padding[:, None]
     # A target that is missing must not enter the loss: NaN * 0 is NaN, in the gradient as well.
     filled = jnp.where(observed, y.astype(x.dtype), jax.lax.stop_gradient(prediction))
     losses = jax.vmap(task.loss)(prediction, filled)
@@ -269,6 +270,10 @@ def _fitting_batch_size(instances: int, batch_size: int) -> int:
 
 
 def _batches(index: NDArray[np.int32], batch_size: int) -> NDArray[np.int32]:
-    """Cuts an index into batches, `(batches, batch_size)`, the last filled up with -1."""
-    missing = -index.size % batch_size
-    return np.pad(index, (0, missing), constant_values=-1).reshape(-1, batch_size)
+    """Cuts an index into batches, `(batches, batch_size)`.
+
+    The last is filled up with the complement of entries of the index: negative, so that they are
+    told apart, and leading to instances that are as sound as the others.
+    """
+    padding = np.resize(~index, -index.size % batch_size)
+    return np.concatenate([index, padding]).reshape(-1, batch_size)
