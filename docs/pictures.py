@@ -15,7 +15,7 @@ COLUMN, STATION, STEPS = "temp", "LGA", 400
 PICTURE = Path(__file__).parent / "repaired_series.png"
 
 
-def main():
+def main():  # noqa: D103
     about = datasets.describe("nyc_weather_2013")
     clean = datasets.load(about.name)
     measured = [c for c in clean.select_dtypes("number") if c not in about.frozen]

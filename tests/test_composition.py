@@ -206,7 +206,7 @@ def test_a_refinement_step_inside_a_jitted_training_step():
     memory = optimizer.init(params)
     for _ in range(300):
         params, memory, state = step(params, memory, state)
-    np.testing.assert_allclose(params, w, atol=0.15)
+    np.testing.assert_allclose(params, w, atol=0.25)
     assert loss(params, state.data) < 0.01
 
 

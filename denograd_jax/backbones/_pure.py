@@ -26,7 +26,7 @@ def as_pure(module: nnx.Module) -> Model:
         module: Called on a batch, `(n, d)` or `(n, W, C)` to `(n, q)` or `(n,)`.
 
     Returns:
-        The model, with `params` a plain nested dictionary of arrays.
+        The model, with `params` nested dictionaries of arrays, keyed by attribute and by position.
     """
     frozen = nnx.clone(module)
     frozen.eval()  # type: ignore[no-untyped-call]

@@ -70,6 +70,12 @@ def build(
 
     Raises:
         BackboneError: No backbone of this name serves instances of this shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> module = build("gru", input_shape=(24, 7), outputs=2, rngs=nnx.Rngs(0), units=16)
+        >>> module(jnp.zeros((5, 24, 7))).shape
+        (5, 2)
     """
     if len(input_shape) not in (1, 2):
         raise BackboneError(
