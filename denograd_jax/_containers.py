@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 
-__all__ = ["Opened", "open_container"]
+__all__ = ["Opened", "column_labels", "column_or_level", "open_container"]
+
+Close: TypeAlias = Callable[[pd.DataFrame], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Opened:
     frame: pd.DataFrame
     targets: tuple[Hashable, ...]
     apart: bool
-    close: Callable[[pd.DataFrame], Any]
-    close_target: Callable[[pd.DataFrame], Any]
+    close: Close
+    close_target: Close
 
 
 def open_container(data: Any, target: Any = None) -> Opened:
@@ -40,90 +42,175 @@ def open_container(data: Any, target: Any = None) -> Opened:
             Series or DataFrame of as many rows as `data`, kept apart from it.
 
     Raises:
-        UnsupportedError: Another kind of container.
+        UnsupportedError: Another kind of container, or what is no label.
         ShapeError: Arrays of other than one or two axes, or targets of another length.
         ColumnError: Unknown or repeated labels.
-        DataError: No rows.
+        DataError: No rows, or a target with another index.
     """
-    frame, close = _as_frame(data)
-    if frame.shape[0] == 0 or frame.shape[1] == 0:
-        raise DataError(
-            f"there is nothing to refine: the data has {frame.shape[0]} rows and {frame.shape[1]} "
-            "columns."
-        )
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise ColumnError(f"column {repeated[0]!r} occurs more than once: rename the columns.")
+    frame, close = _as_frame(data, "data")
+    _refuse_empty(frame)
+    _refuse_repeated(frame.columns)
     if isinstance(target, np.ndarray | pd.Series | pd.DataFrame):
-        return _with_target(frame, close, target)
+        return _with_target(data, frame, close, target)
     labels = column_labels(frame, target, "target")
-    return Opened(frame, labels, False, close, lambda refined: _select(refined, target, labels))
+
+    def close_target(refined: pd.DataFrame) -> Any:
+        if not labels:
+            return None
+        chosen = refined[labels[0] if labels == (target,) else list(labels)]
+        return chosen.to_numpy() if isinstance(data, np.ndarray) else chosen
+
+    return Opened(frame, labels, False, close, close_target)
 
 
-def column_labels(frame: pd.DataFrame, given: Any, role: str) -> tuple[Hashable, ...]:
-    """One label, or a list of them, or None, as a tuple of labels that the frame has."""
+def column_labels(
+    frame: pd.DataFrame, given: Any, role: str, *, levels: bool = False
+) -> tuple[Hashable, ...]:
+    """One label, or several, or None, as a tuple of labels that the frame has.
+
+    Args:
+        frame: Has the columns.
+        given: A label, a collection of labels, or None.
+        role: What the columns are for, to be named in errors.
+        levels: Whether a named level of the index will do as well.
+    """
     if given is None:
         return ()
-    several = isinstance(given, list | tuple | set | frozenset | np.ndarray | pd.Index)
-    if isinstance(given, tuple) and given in frame.columns:  # a label of several levels
-        several = False
-    labels = tuple(given) if several else (given,)
-    for label in labels:
-        if label not in frame.columns:
-            names = ", ".join(map(str, frame.columns[:30]))
-            raise ColumnError(f"{role} column {label!r} is not in the data; it has: {names}")
+    known = list(frame.columns)
+    if levels:
+        known += [name for name in frame.index.names if name is not None and name not in known]
+    one_label = isinstance(given, tuple) and given in known  # as of several levels
+    several = isinstance(given, list | tuple | set | frozenset | np.ndarray | pd.Index | pd.Series)
+    labels = list(given) if several and not one_label else [given]
+    _refuse_unknown(labels, known, role)
     if len(set(labels)) < len(labels):
-        raise ColumnError(f"{role} names a column twice: {list(labels)}")
-    return labels
+        raise ColumnError(f"{role} names a column twice: {labels}")
+    return tuple(sorted(labels, key=known.index) if isinstance(given, set | frozenset) else labels)
 
 
-def _as_frame(data: Any) -> tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]:
+def _refuse_unknown(labels: list[Any], known: list[Hashable], role: str) -> None:
+    known_labels = set(known)
+    for label in labels:
+        hint = ""
+        if role == "target" and not isinstance(label, str):
+            hint = "; the values of a target go in a NumPy array, Series or DataFrame"
+        try:
+            unknown = label not in known_labels
+        except TypeError as error:
+            raise UnsupportedError(
+                f"{role} must be a column's label or a list of labels, not "
+                f"{type(label).__name__}{hint}."
+            ) from error
+        if unknown:
+            more = f" and {len(known) - 30} more" if len(known) > 30 else ""
+            raise ColumnError(
+                f"{role} column {label!r} is not in the data; it has: "
+                f"{', '.join(map(repr, known[:30]))}{more}{hint}"
+            )
+
+
+def column_or_level(frame: pd.DataFrame, label: Hashable) -> pd.Series:
+    """A column, or a named level of the index, numbered from 0."""
+    if label in frame.columns:
+        return frame[label].reset_index(drop=True)
+    return frame.index.get_level_values(label).to_series(index=range(len(frame)))
+
+
+def _as_frame(data: Any, role: str) -> tuple[pd.DataFrame, Close]:
     if isinstance(data, pd.DataFrame):
         return data, lambda refined: refined
     if isinstance(data, pd.Series):
         name = "value" if data.name is None else data.name
-        return data.to_frame(name), lambda refined: refined[name].rename(data.name)
+        frame = data.to_frame().set_axis(pd.Index([name], tupleize_cols=False), axis=1)
+        return frame, lambda refined: refined[name].rename(data.name)
     if isinstance(data, np.ndarray):
-        if data.ndim not in (1, 2):
-            raise ShapeError(f"data must have shape (rows, columns) or (rows,), not {data.shape}.")
-        frame = pd.DataFrame(data.reshape(len(data), -1).copy())
-        return frame, lambda refined: _to_array(refined).reshape(data.shape)
+        _refuse_array(data, role)
+        frame = pd.DataFrame(data.reshape(len(data), 1 if data.ndim == 1 else -1).copy())
+        return frame, lambda refined: refined.to_numpy().reshape(data.shape)
     raise UnsupportedError(
-        f"data must be a pandas DataFrame or Series or a NumPy array, not {type(data).__name__}: "
-        "convert it first, for example with np.asarray or .to_pandas()."
+        f"{role} must be a pandas DataFrame or Series or a NumPy array, not "
+        f"{type(data).__name__}: convert it first, for example with np.asarray or .to_pandas()."
     )
 
 
-def _with_target(frame: pd.DataFrame, close: Callable[[pd.DataFrame], Any], target: Any) -> Opened:
+def _refuse_array(array: np.ndarray, role: str) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise UnsupportedError(
+            f"{role} is a masked array: mark what is missing by NaN, with .filled(np.nan)."
+        )
+    if array.dtype.names is not None:
+        raise UnsupportedError(f"{role} is a structured array: pass pd.DataFrame(array).")
+    if array.ndim not in (1, 2):
+        raise ShapeError(
+            f"{role} must have shape (rows, columns) or (rows,), not {array.shape}."
+        )
+    if array.size == 0:
+        raise DataError(f"there is nothing to refine: {role} has shape {array.shape}.")
+
+
+def _refuse_empty(frame: pd.DataFrame) -> None:
+    if 0 in frame.shape:
+        raise DataError(
+            f"there is nothing to refine: the data has {frame.shape[0]} rows and {frame.shape[1]} "
+            "columns."
+        )
+
+
+def _refuse_repeated(columns: pd.Index) -> None:
+    repeated = columns[columns.duplicated()]
+    if len(repeated):
+        raise ColumnError(f"column {repeated[0]!r} occurs more than once: rename the columns.")
+
+
+def _with_target(data: Any, frame: pd.DataFrame, close: Close, target: Any) -> Opened:
     """Put a target that was given apart beside the data, under labels that nothing else has."""
-    if target.shape[0] != len(frame):
-        raise ShapeError(f"target has {target.shape[0]} rows, the data has {len(frame)}.")
-    beside, close_target = _as_frame(target)
-    labels = tuple(("target", label) for label in beside.columns)
-    columns = pd.Index([*frame.columns, *labels], dtype=object, tupleize_cols=False)
+    beside, close_target = _as_frame(target, "target")
+    _refuse_repeated(beside.columns)
+    if len(beside) != len(frame):
+        raise ShapeError(
+            f"target has {len(beside)} rows, the data has {len(frame)}: they must be as many (a "
+            "list is taken for the labels of columns)."
+        )
+    if not isinstance(data, np.ndarray) and not isinstance(target, np.ndarray):
+        _refuse_other_index(frame.index, beside.index)
+    labels = _free_labels(frame.columns, target, beside.columns)
     whole = pd.concat([frame, beside.set_axis(frame.index, axis=0)], axis=1)
-    whole.columns = columns
-    original, index = frame.columns, beside.index
-    return Opened(
-        whole,
-        labels,
-        True,
-        lambda refined: close(refined.iloc[:, : len(original)].set_axis(original, axis=1)),
-        lambda refined: close_target(
-            refined.iloc[:, len(original) :]
-            .set_axis(beside.columns, axis=1)
-            .set_axis(index, axis=0)
-        ),
-    )
+    whole.columns = pd.Index([*frame.columns, *labels], dtype=object, tupleize_cols=False)
+    whole.attrs = frame.attrs
+    width = frame.shape[1]
+
+    def close_data(refined: pd.DataFrame) -> Any:
+        return close(refined.iloc[:, :width].set_axis(frame.columns, axis=1))
+
+    def close_beside(refined: pd.DataFrame) -> Any:
+        part = refined.iloc[:, width:].set_axis(beside.columns, axis=1)
+        part.attrs = beside.attrs
+        return close_target(part.set_axis(beside.index, axis=0))
+
+    return Opened(whole, labels, True, close_data, close_beside)
 
 
-def _to_array(frame: pd.DataFrame) -> np.ndarray:
-    """All columns in one array: refined integer columns make it floating."""
-    return frame.to_numpy()
+def _refuse_other_index(index: pd.Index, other: pd.Index) -> None:
+    if not index.equals(other):
+        raise DataError(
+            "target and data have different indexes, so that it is not clear which rows belong "
+            "together: align them, for example with target.loc[data.index], or pass "
+            "target.to_numpy() if the rows are in the same order."
+        )
 
 
-def _select(frame: pd.DataFrame, target: Any, labels: tuple[Hashable, ...]) -> Any:
-    """A column for a label, columns for a list of labels, nothing for none."""
-    if not labels:
-        return None
-    return frame[labels[0]] if labels == (target,) else frame[list(labels)]
+def _free_labels(columns: pd.Index, target: Any, labels: pd.Index) -> tuple[Hashable, ...]:
+    """The target's own names where it has any that the data does not use; else "target"."""
+    named = isinstance(target, pd.DataFrame) or getattr(target, "name", None) is not None
+    taken = set(columns)
+    free: list[Hashable] = []
+    for label in labels:
+        if not named:
+            label = "target" if len(labels) == 1 else f"target {label}"
+        elif label in taken:
+            label = f"target {label}"
+        while label in taken:
+            label = f"{label}'"
+        taken.add(label)
+        free.append(label)
+    return tuple(free)

@@ -2,16 +2,23 @@
 
 import dataclasses
 from collections.abc import Collection, Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from denograd_jax.errors import ColumnError, DataError
 
-__all__ = ["Table", "read_table", "write_back"]
+__all__ = ["Table", "is_number", "listed", "read_table", "write_back"]
 
 MOST_LEVELS = 50
 """A text or category column with more levels keeps the most frequent; the rest share none."""
+LARGEST = 1e300
+"""Differences of larger values are not safe from overflow."""
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +36,16 @@ class Table:
     """
 
     labels: tuple[Hashable, ...]
-    values: np.ndarray
-    movable: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    indicators: np.ndarray
+    values: Floats
+    movable: Flags
+    mean: Floats
+    scale: Floats
+    indicators: NDArray[np.float32]
     notes: tuple[str, ...]
 
-    def standardised(self) -> np.ndarray:
+    def standardised(self) -> Floats:
         """`(N, n)` float64 with mean 0 and standard deviation 1, NaN where missing."""
-        standardised: np.ndarray = (self.values - self.mean) / self.scale
+        standardised: Floats = (self.values - self.mean) / self.scale
         return standardised
 
     def positions(self, labels: Collection[Hashable]) -> list[int]:
@@ -58,162 +65,243 @@ def read_table(
     the model one-hot. Dates, and columns `aside` (time, groups), do neither.
 
     Raises:
-        ColumnError: A target that is not numeric, or no numeric column at all.
+        ColumnError: A target that is not numeric, or no column that can move.
         DataError: Infinite values, or a target without a single value.
     """
-    numeric: list[Hashable] = [c for c in frame.columns if c not in aside and _is_numeric(frame[c])]
-    for label in targets:
-        if label not in numeric:
-            raise ColumnError(
-                f"target column {label!r} is not numeric (its type is {frame[label].dtype}): "
-                "only numbers can be refined."
-            )
-    if not numeric:
-        raise ColumnError("no column is numeric: only numbers can be refined.")
-    values = np.column_stack([_to_floats(frame[c]) for c in numeric])
-    _refuse_unusable(numeric, values, targets)
-    notes: list[str] = []
-    observed = ~np.isnan(values)
-    count = np.maximum(observed.sum(axis=0), 1)
-    mean = np.where(observed, values, 0).sum(axis=0) / count
-    spread = np.sqrt(np.where(observed, values - mean, 0).__pow__(2).sum(axis=0) / count)
-    constant = spread <= 1e-12 * np.maximum(np.abs(mean), 1)
-    indicator = _is_indicator(values) & ~constant
-    indicator[[numeric.index(t) for t in targets]] = False
-    movable = (
-        ~constant
-        & ~indicator
-        & ~np.isin(np.arange(len(numeric)), [numeric.index(c) for c in frozen if c in numeric])
-    )
-    _note(notes, "constant columns are left as they are", numeric, constant)
-    _note(
-        notes,
-        "columns of two values are taken as indicators and left as they are",
-        numeric,
-        indicator,
-    )
-    indicators = _one_hot(
-        frame, [c for c in frame.columns if c not in aside and c not in numeric], notes
-    )
+    told = [label for label in frame.columns if label not in aside]
+    labels = tuple(label for label in told if is_number(frame[label]))
+    _refuse_text(frame, labels, targets)
+    values = np.column_stack([_to_floats(frame[label]) for label in labels])
+    _refuse_unusable(labels, values, targets)
+    mean, scale = _moments(values)
+    constant = scale == 0
+    binary = _is_binary(values) & ~constant
+    movable = ~constant & ~binary & ~np.isin(np.arange(len(labels)), _places(labels, frozen))
+    if not movable.any():
+        raise ColumnError(
+            "no column can move: every numeric column is frozen, constant or holds only 0 and 1."
+        )
+    indicators, unseen = _one_hot(frame, [label for label in told if label not in labels])
+    notes = {
+        "constant columns are left as they are": _chosen(labels, constant),
+        "columns of 0 and 1 are taken as indicators and left as they are": _chosen(labels, binary),
+        "columns of dates, names or other objects are passed through unseen by the model": unseen,
+    }
     return Table(
-        tuple(numeric),
+        labels,
         values,
         movable,
         mean,
-        np.where(constant, 1.0, spread),
+        np.where(constant, 1.0, scale),
         indicators,
-        tuple(notes),
+        tuple(f"{text}: {listed(found)}" for text, found in notes.items() if found),
     )
 
 
 def write_back(
-    frame: pd.DataFrame, table: Table, change: np.ndarray, *, round_integers: bool
-) -> tuple[pd.DataFrame, list[str]]:
+    frame: pd.DataFrame, table: Table, change: Floats, *, round_integers: bool
+) -> tuple[pd.DataFrame, Floats, list[str]]:
     """A copy of the frame with `change` (N, n), in the user's units, added to the numeric columns.
 
-    Cells whose change is 0 keep their value to the bit, whole columns their type. An integer
-    column that moved comes back as floats, since rounding would undo small corrections, unless
-    `round_integers`.
+    Cells whose change is 0, or that are missing, keep their value to the bit, whole columns their
+    type. An integer column that moved comes back as floats, since rounding would undo small
+    corrections, unless `round_integers`.
+
+    Returns:
+        The copy; its numbers `(N, n)`, as far as its types can hold them; notes for the user.
     """
-    refined = frame.copy()
+    refined, after = frame.copy(), table.values.copy()
     widened = []
     for j, label in enumerate(table.labels):
-        rows = np.flatnonzero(change[:, j])
+        rows = np.flatnonzero((change[:, j] != 0) & ~np.isnan(table.values[:, j]))
         if not len(rows):
             continue
-        column, after = frame[label], (table.values[:, j] + change[:, j])[rows]
-        if pd.api.types.is_integer_dtype(column.dtype):
-            if round_integers:
-                after = np.rint(after).astype(np.int64)
-            else:
-                column = column.astype("Float64" if column.isna().any() else "float64")
-                widened.append(label)
-        column = column.copy()
-        column.iloc[rows] = pd.Series(after).astype(column.dtype).to_numpy()
-        refined[label] = column
-    notes: list[str] = []
-    _note(
-        notes,
+        column = frame[label]
+        integer = _is_integer(column)
+        new = (table.values[:, j] + change[:, j])[rows]
+        if integer and round_integers:
+            new = np.rint(new)
+        elif integer:
+            column = _as_float(column)
+            widened.append(label)
+        refined[label] = _replaced(column, rows, new, integer=integer and round_integers)
+        after[:, j] = _to_floats(refined[label])
+    if not widened:
+        return refined, after, []
+    note = (
         "integer columns come back as floats, as their corrections are fractions "
-        "(round_integers=True keeps them integer)",
-        widened,
-        np.ones(len(widened), bool),
+        f"(round_integers=True keeps them integer): {listed(widened)}"
     )
-    return refined, notes
+    return refined, after, [note]
 
 
-def _is_numeric(column: pd.Series) -> bool:
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds real numbers, also as objects with None among them."""
     kind = column.dtype
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_complex_dtype(kind):
         return False
-    if pd.api.types.is_object_dtype(kind):  # numbers with None among them
+    if kind == object:
         inferred = pd.api.types.infer_dtype(column, skipna=True)
         return inferred in ("floating", "integer", "mixed-integer-float")
     return bool(pd.api.types.is_numeric_dtype(kind))
 
 
-def _to_floats(column: pd.Series) -> np.ndarray:
-    floats: np.ndarray = column.to_numpy(dtype=np.float64, na_value=np.nan)
+def listed(labels: Collection[Hashable]) -> str:
+    """The first of these labels, and how many more there are."""
+    more = f" and {len(labels) - 8} more" if len(labels) > 8 else ""
+    return ", ".join(str(label) for label in list(labels)[:8]) + more
+
+
+def _is_integer(column: pd.Series) -> bool:
+    if column.dtype == object:
+        return bool(pd.api.types.infer_dtype(column, skipna=True) == "integer")
+    return bool(pd.api.types.is_integer_dtype(column.dtype))
+
+
+def _to_floats(column: pd.Series) -> Floats:
+    floats: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return floats
 
 
-def _refuse_unusable(
-    labels: list[Hashable], values: np.ndarray, targets: Collection[Hashable]
+def _as_float(column: pd.Series) -> pd.Series:
+    """An integer column as floats of the same family; objects hold either."""
+    if column.dtype == object:
+        return column
+    if isinstance(column.dtype, pd.ArrowDtype):
+        return column.astype("double[pyarrow]")
+    if isinstance(column.dtype, pd.SparseDtype):
+        return column.astype(pd.SparseDtype(np.float64))
+    return column.astype("Float64" if isinstance(column.array, pd.arrays.IntegerArray) else float)
+
+
+def _replaced(column: pd.Series, rows: NDArray[np.intp], new: Floats, *, integer: bool) -> pd.Series:
+    """The column with new values in some rows, of the type that it had."""
+    kind: Any = column.dtype
+    if isinstance(kind, pd.SparseDtype):  # has no item assignment
+        return _replaced(column.sparse.to_dense(), rows, new, integer=integer).astype(kind)
+    if kind == object:
+        values = pd.Series([int(v) for v in new] if integer else new, dtype=object)
+    else:
+        values = pd.Series(_held(new, kind)).astype(kind)
+    column = column.copy()
+    column.iloc[rows] = values.to_numpy()
+    return column
+
+
+def _held(new: Floats, kind: Any) -> NDArray[Any]:
+    """Values as the nearest that a type can hold."""
+    numpy_kind = getattr(kind, "numpy_dtype", kind)
+    if numpy_kind == object:  # decimals
+        return new
+    limits = np.iinfo(numpy_kind) if numpy_kind.kind in "iu" else np.finfo(numpy_kind)
+    low, high = (float(limit) for limit in (limits.min, limits.max))
+    if numpy_kind.kind in "iu" and high > limits.max:  # 2**63 - 1 is not a float
+        high = float(np.nextafter(high, 0))
+    return np.clip(new, low, high).astype(numpy_kind)
+
+
+def _refuse_text(
+    frame: pd.DataFrame, labels: tuple[Hashable, ...], targets: Collection[Hashable]
 ) -> None:
-    infinite = np.isinf(values).sum(axis=0)
+    for label in targets:
+        if label not in labels:
+            raise ColumnError(
+                f"target column {label!r} is not numeric (its type is {frame[label].dtype}): "
+                "only numbers can be refined."
+            )
+    if not labels:
+        raise ColumnError("no column is numeric: only numbers can be refined.")
+
+
+def _refuse_unusable(
+    labels: tuple[Hashable, ...], values: Floats, targets: Collection[Hashable]
+) -> None:
+    infinite = (np.abs(values) > LARGEST).sum(axis=0)
     if infinite.any():
         j = int(np.argmax(infinite))
         raise DataError(
-            f"column {labels[j]!r} has {infinite[j]} infinite value(s): replace them, or leave "
-            "them empty to have them treated as missing."
+            f"column {labels[j]!r} has {infinite[j]} infinite value(s), or beyond {LARGEST:g}: "
+            "replace them, or leave them empty to have them treated as missing."
         )
     for label in targets:
         if np.isnan(values[:, labels.index(label)]).all():
-            raise DataError(f"target column {label!r} has no value at all.")
+            raise DataError(
+                f"target column {label!r} has no value at all: there is nothing to learn from."
+            )
 
 
-def _is_indicator(values: np.ndarray) -> np.ndarray:
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of the observed cells; 0 where that is not above rounding."""
+    observed = ~np.isnan(values)
+    filled = np.where(observed, values, 0)
+    largest = np.abs(filled).max(axis=0)
+    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)  # else squares of 1e200 or 1e-200 are lost
+    filled /= unit
+    count = np.maximum(observed.sum(axis=0), 1)
+    mean = filled.sum(axis=0) / count
+    spread = np.sqrt((np.where(observed, filled - mean, 0) ** 2).sum(axis=0) / count)
+    spread[spread <= 1e-14 * np.abs(mean)] = 0
+    return mean * unit, spread * unit
+
+
+def _is_binary(values: Floats) -> Flags:
     """Columns in which only 0 and 1 occur."""
-    indicator: np.ndarray = np.all(np.isnan(values) | (values == 0) | (values == 1), axis=0)
-    return indicator
+    binary: Flags = np.all(np.isnan(values) | (values == 0) | (values == 1), axis=0)
+    return binary
 
 
-def _one_hot(frame: pd.DataFrame, labels: list[Hashable], notes: list[str]) -> np.ndarray:
+def _places(labels: tuple[Hashable, ...], some: Collection[Hashable]) -> list[int]:
+    return [labels.index(label) for label in some if label in labels]
+
+
+def _chosen(labels: tuple[Hashable, ...], flags: Flags) -> list[Hashable]:
+    return [label for label, flag in zip(labels, flags, strict=True) if flag]
+
+
+def _one_hot(
+    frame: pd.DataFrame, labels: list[Hashable]
+) -> tuple[NDArray[np.float32], list[Hashable]]:
+    """One column per frequent level of each column that has levels; and those that have none."""
     blocks = [np.zeros((len(frame), 0), np.float32)]
-    left_out = []
+    unseen = []
     for label in labels:
-        column = frame[label]
-        if not _has_levels(column):
-            left_out.append(label)
-            continue
-        counts = column.value_counts()
-        if len(counts) > max(MOST_LEVELS, 2) and len(counts) > len(column) / 2:
-            left_out.append(label)  # names and identifiers tell the model nothing
-            continue
-        codes = pd.Categorical(column, categories=counts.index[:MOST_LEVELS]).codes
-        blocks.append(
-            (codes[:, None] == np.arange(min(len(counts), MOST_LEVELS))).astype(np.float32)
-        )
-    _note(
-        notes,
-        "columns of dates or identifiers are passed through unseen by the model",
-        left_out,
-        np.ones(len(left_out), bool),
-    )
-    return np.concatenate(blocks, axis=1)
+        levels = _levels(frame[label])
+        if levels is None:
+            unseen.append(label)
+        else:
+            codes, count = levels
+            blocks.append((codes[:, None] == np.arange(count)).astype(np.float32))
+    return np.concatenate(blocks, axis=1), unseen
+
+
+def _levels(column: pd.Series) -> tuple[NDArray[np.intp], int] | None:
+    """The number of each row's level, the most frequent first, and how many levels to tell apart.
+
+    None for dates and other objects, and for names and identifiers, which tell a model nothing.
+    """
+    if not _has_levels(column):
+        return None
+    try:
+        codes, levels = pd.factorize(column)
+    except TypeError:  # lists, dicts
+        return None
+    if len(levels) > MOST_LEVELS and len(levels) > len(column) / 2:
+        return None
+    counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+    names = np.array([str(level) for level in levels], dtype=object)
+    rank = np.empty(len(levels), np.intp)
+    rank[np.lexsort((names, -counts))] = np.arange(len(levels))  # whatever the order of the rows
+    ranks = np.where(codes < 0, -1, rank[codes] if len(levels) else -1)
+    return ranks, min(len(levels), MOST_LEVELS)
 
 
 def _has_levels(column: pd.Series) -> bool:
     kind = column.dtype
+    if kind == object:
+        inferred = pd.api.types.infer_dtype(column, skipna=True)
+        return inferred in ("string", "boolean", "bytes", "categorical", "mixed", "mixed-integer")
     return (
         isinstance(kind, pd.CategoricalDtype)
         or pd.api.types.is_bool_dtype(kind)
         or pd.api.types.is_string_dtype(kind)
     )
-
-
-def _note(notes: list[str], text: str, labels: Collection[Hashable], chosen: np.ndarray) -> None:
-    names = [str(label) for label, yes in zip(labels, chosen, strict=True) if yes]
-    if names:
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        notes.append(f"{text}: {', '.join(names[:8])}{more}")

@@ -156,7 +156,7 @@ def _settings(refinement: "Refinement") -> dict[str, str]:
         "status": refinement.status.name.replace("_", " "),
         "look-ahead": refinement.look_ahead,
     }
-    return {name: _printable(setting) for name, setting in settings.items()}
+    return {name.replace("_", " "): _printable(setting) for name, setting in settings.items()}
 
 
 def _printable(setting: object) -> str:
@@ -218,7 +218,8 @@ def _corrections(refinement: "Refinement") -> list[dict[Hashable, Any]]:
         for more in (refinement.groups, refinement.time):
             if more is not None:
                 where = [[*w, _moment(m)] for w, m in zip(where, more[positions], strict=True)]
-    return largest.assign(row=[" · ".join(w) for w in where]).to_dict("records")
+    # The index may be the time already: say it once.
+    return largest.assign(row=[" · ".join(dict.fromkeys(w)) for w in where]).to_dict("records")
 
 
 def _moment(label: Any) -> str:
