@@ -76,7 +76,7 @@ def column_labels(
     """
     if given is None:
         return ()
-    known = list(frame.columns)
+    known: list[Hashable] = list(frame.columns)
     if levels:
         known += [name for name in frame.index.names if name is not None and name not in known]
     one_label = isinstance(given, tuple) and given in known  # as of several levels
@@ -113,7 +113,8 @@ def column_or_level(frame: pd.DataFrame, label: Hashable) -> pd.Series:
     """A column, or a named level of the index, numbered from 0."""
     if label in frame.columns:
         return frame[label].reset_index(drop=True)
-    return frame.index.get_level_values(label).to_series(index=range(len(frame)))
+    level = frame.index.get_level_values(frame.index.names.index(label))
+    return level.to_series(index=pd.RangeIndex(len(frame)))
 
 
 def _as_frame(data: Any, role: str) -> tuple[pd.DataFrame, Close]:
@@ -141,9 +142,7 @@ def _refuse_array(array: np.ndarray, role: str) -> None:
     if array.dtype.names is not None:
         raise UnsupportedError(f"{role} is a structured array: pass pd.DataFrame(array).")
     if array.ndim not in (1, 2):
-        raise ShapeError(
-            f"{role} must have shape (rows, columns) or (rows,), not {array.shape}."
-        )
+        raise ShapeError(f"{role} must have shape (rows, columns) or (rows,), not {array.shape}.")
     if array.size == 0:
         raise DataError(f"there is nothing to refine: {role} has shape {array.shape}.")
 

@@ -1,6 +1,7 @@
 """The model that `refine` trusts: a backbone trained on the data, or the user's own."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,16 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
 from denograd_jax import backbones
 from denograd_jax._models import as_model
 from denograd_jax._problems import Problem
-from denograd_jax._tables import Table
+from denograd_jax._tables import Table, listed
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
-from denograd_jax.errors import ShapeError
+from denograd_jax.errors import (
+    ColumnError,
+    DataError,
+    DenogradError,
+    ModelError,
+    ShapeError,
+)
 from denograd_jax.layouts import Data, Rows, Windows
 
-__all__ = ["in_user_units", "train_backbone"]
+__all__ = ["in_user_units", "train_backbone", "usable_instances"]
+
+COARSE = 1e-6
+"""A standard deviation below this fraction of the values is lost in the rounding of float32."""
 
 
 class UnitScales(NamedTuple):
@@ -34,19 +45,19 @@ def train_backbone(
     name: str,
     problem: Problem,
     data: Data,
+    usable: NDArray[np.intp],
     *,
     seed: int,
     max_epochs: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> backbones.Trained:
-    """Train a registered backbone on prepared data, holding the end of it out to stop early.
+    """Train a registered backbone on the usable instances, holding some out to stop early.
 
     Raises:
-        ShapeError: No window fits in any segment.
         BackboneError: An unknown name, or training that fails.
     """
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
-    train_index, validation_index = _split(problem, data, key_split)
+    train_index, validation_index = _split(problem, usable, key_split)
     features = problem.x.shape[1]
     shape = (features,) if isinstance(problem.layout, Rows) else (problem.layout.length, features)
     module = backbones.build(
@@ -66,19 +77,106 @@ def train_backbone(
     )
 
 
+def usable_instances(problem: Problem, data: Data) -> NDArray[np.intp]:
+    """Numbers of the rows or windows that have a target and cross no border.
+
+    Raises:
+        ShapeError: There is none.
+    """
+    valid = _valid(problem.layout, data, problem.layout.count(data))
+    usable = np.flatnonzero(valid)
+    if len(usable) == 0:
+        raise ShapeError(
+            "no window fits between the gaps and group borders, or every target is missing: use a "
+            "shorter window, or leave out time= to take the rows as evenly spaced."
+        )
+    return usable
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:
+    return layout.gather(data, jnp.arange(count)).valid
+
+
 def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
-    """The user's model seen from standardised units; it gets the numeric inputs alone."""
+    """The user's model seen from standardised units; it gets the numeric inputs alone.
+
+    Raises:
+        UnsupportedError: What `as_model` does not recognise.
+        ModelError: A model that fails on one instance, or whose output does not fit the targets.
+        ColumnError: No numeric input.
+        DataError: Columns that float32 cannot hold in the user's units.
+    """
+    if not problem.inputs:
+        raise ColumnError(
+            "there is no numeric column besides the target to give to the model: text, categories "
+            "and booleans are seen by backbones alone."
+        )
     model = as_model(model)
+    _refuse_units(table)
+    _try_model(model, table, problem)
     predict, predict_batch = _between_units(model.predict, model.predict_batch)
     scales = UnitScales(
         model.params,
         *(
-            jnp.asarray(values[columns], jnp.float32)
+            jnp.asarray(values[columns].astype(np.float32))
             for columns in (problem.inputs, problem.targets)
             for values in (table.mean, table.scale)
         ),
     )
     return Model(predict, scales, predict_batch)
+
+
+def _refuse_units(table: Table) -> None:
+    """Refuse numbers that would overflow in the user's units, or vary by no more than rounding."""
+    limits = np.finfo(np.float32)
+    largest = np.nan_to_num(np.abs(table.values)).max(axis=0)
+    farthest = np.nan_to_num(np.abs(table.values - table.mean)).max(axis=0)
+    varies = farthest > 1e-12 * largest
+    beyond = (largest > limits.max) | (table.scale < limits.tiny)
+    for j in np.flatnonzero(beyond | (varies & (table.scale < COARSE * largest))):
+        raise DataError(
+            f"column {table.labels[j]!r} (mean {table.mean[j]:.6g}, standard deviation "
+            f"{table.scale[j]:.3g}) cannot be given to a model in float32: scale or shift it, and "
+            "train the model on such values, or leave model= out."
+        )
+
+
+def _try_model(model: Model, table: Table, problem: Problem) -> None:
+    """Refuse, before any work is done, a model that does not fit the data."""
+    shape: tuple[int, ...] = (len(problem.inputs),)
+    if isinstance(problem.layout, Windows):
+        shape = (problem.layout.length, *shape)
+    inputs, targets = (
+        listed([table.labels[j] for j in places]) for places in (problem.inputs, problem.targets)
+    )
+    for function, lead in ((model.predict, ()), (model.predict_batch, (2,))):
+        if function is None:
+            continue
+        given = f"an input of shape {(*lead, *shape)} (columns {inputs})"
+        try:
+            x = np.broadcast_to(np.float32(0), (*lead, *shape))
+            prediction = jax.eval_shape(function, model.params, x)
+        except DenogradError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model fails on {given}: {_first_line(error)}") from error
+        found = getattr(prediction, "shape", None)
+        expected = (*lead, len(problem.targets))
+        if found is None or math.prod(found) != math.prod(expected):
+            raise ModelError(
+                f"for {given} the model returns {_described(prediction)}, not one of shape "
+                f"{expected}: as many values as there are targets ({targets})."
+            )
+
+
+def _described(prediction: Any) -> str:
+    shape = getattr(prediction, "shape", None)
+    return f"a {type(prediction).__name__}" if shape is None else f"an array of shape {shape}"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,18 +188,18 @@ def _between_units(
         return x * jnp.broadcast_to(u.x_scale, x.shape) + jnp.broadcast_to(u.x_mean, x.shape)
 
     def from_user(u: UnitScales, prediction: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        prediction = prediction.reshape(shape)
+        prediction = prediction.reshape(shape).astype(u.y_mean.dtype)
         mean, scale = (jnp.broadcast_to(a, prediction.shape) for a in (u.y_mean, u.y_scale))
         return (prediction - mean) / scale
 
     def one(u: UnitScales, x: Instance) -> jax.Array:
         prediction = predict(u.params, to_user(u, x))
-        return from_user(u, prediction, (prediction.size,))
+        return from_user(u, prediction, (u.y_mean.size,))
 
     def batch(u: UnitScales, x: Instances) -> jax.Array:
         assert predict_batch is not None
         prediction = predict_batch(u.params, to_user(u, x))
-        return from_user(u, prediction, (x.shape[0], -1))
+        return from_user(u, prediction, (x.shape[0], u.y_mean.size))
 
     return one, None if predict_batch is None else batch
 
@@ -115,24 +213,15 @@ def _gather(layout: Rows | Windows) -> Any:
     return gather
 
 
-def _split(problem: Problem, data: Data, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Instances to train and to validate on, of those that have a target."""
+def _split(
+    problem: Problem, usable: NDArray[np.intp], key: jax.Array
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Instances to train and to validate on."""
     layout = problem.layout
-    count = layout.count(data)
-    valid = np.flatnonzero(jax.jit(_valid, static_argnums=(0, 2))(layout, data, count))
-    if len(valid) == 0:
-        raise ShapeError(
-            "no window fits between the gaps and group borders, or every target is missing: use a "
-            "shorter window, or leave out time= to take the rows as evenly spaced."
-        )
     if isinstance(layout, Rows):
-        train, validation = backbones.split_rows(len(valid), key=key)
+        train, validation = backbones.split_rows(len(usable), key=key)
     else:
-        starts = valid * layout.stride
+        starts = usable * layout.stride
         segments = None if problem.segments is None else problem.segments[starts]
         train, validation = backbones.split_windows(starts, layout.span, segments=segments)
-    return valid[train], valid[validation]
-
-
-def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:
-    return layout.gather(data, jnp.arange(count)).valid
+    return usable[train], usable[validation]

@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Collection, Hashable
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from denograd_jax import layouts
 from denograd_jax._tables import Table
@@ -12,6 +14,8 @@ from denograd_jax.errors import ColumnError
 from denograd_jax.layouts import Rows, Windows
 
 __all__ = ["Problem", "pose_rows", "pose_series"]
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +35,14 @@ class Problem:
     """
 
     layout: Rows | Windows
-    x: np.ndarray
-    y: np.ndarray | None
-    movable_x: np.ndarray
-    movable_y: np.ndarray | None
-    segments: np.ndarray | None
+    x: NDArray[np.float32]
+    y: NDArray[np.float32] | None
+    movable_x: NDArray[np.bool_]
+    movable_y: NDArray[np.bool_] | None
+    segments: NDArray[np.int32] | None
     inputs: list[int]
     targets: list[int]
-    order: np.ndarray
+    order: NDArray[np.intp]
 
     @property
     def kind(self) -> str:
@@ -46,11 +50,11 @@ class Problem:
         return "rows" if isinstance(self.layout, Rows) else "series"
 
     @property
-    def arrays(self) -> tuple[np.ndarray | None, ...]:
+    def arrays(self) -> tuple[NDArray[Any] | None, ...]:
         """Positional arguments of `Refiner.init`."""
         return self.x, self.y, None, None, self.movable_x, self.movable_y, self.segments
 
-    def to_table(self, x: np.ndarray, y: np.ndarray | None, columns: int) -> np.ndarray:
+    def to_table(self, x: Floats, y: Floats | None, columns: int) -> Floats:
         """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns."""
         table = np.zeros((len(self.order), columns))
         rows = self.order[:, None]
@@ -59,7 +63,21 @@ class Problem:
             table[rows, self.targets] = y
         return table
 
-    def target_rows(self, instances: int) -> np.ndarray:
+    def residuals_to_table(self, residual: Floats, columns: int) -> Floats:
+        """Residuals `(n, q)` of instances, as `(N, columns)`: where the targets are, else NaN."""
+        table = np.full((len(self.order), columns), np.nan)
+        table[self._target_rows(len(residual))[:, None], self.targets] = residual
+        return table
+
+    def residuals_of_cells(self, residuals: Floats) -> Floats:
+        """For each cell of a table the residual of its own column, else the largest of its row."""
+        of_targets = residuals[:, self.targets]
+        largest = np.nan_to_num(np.abs(of_targets), nan=-1).argmax(axis=1)
+        of_row = of_targets[np.arange(len(residuals)), largest]
+        is_target = np.isin(np.arange(residuals.shape[1]), self.targets)
+        return np.where(is_target, residuals, of_row[:, None])
+
+    def _target_rows(self, instances: int) -> NDArray[np.intp]:
         """Row of the table that holds each instance's target."""
         if isinstance(self.layout, Rows):
             return self.order
@@ -101,13 +119,8 @@ def pose_series(
         timeline: Order and segments of the rows.
         layout: Windows, without target columns.
         apart: Whether the targets are no inputs.
-
-    Raises:
-        ColumnError: Neither a target nor a movable column.
     """
     y = table.positions(targets) if targets else np.flatnonzero(table.movable).tolist()
-    if not y:
-        raise ColumnError("no column can move: all are frozen, constant or indicators.")
     inputs = [j for j in range(len(table.labels)) if not (apart and j in y)]
     if not apart:
         layout = dataclasses.replace(layout, target_columns=tuple(inputs.index(j) for j in y))
@@ -119,8 +132,8 @@ def _pose(
     layout: Rows | Windows,
     inputs: list[int],
     targets: list[int],
-    order: np.ndarray,
-    segments: np.ndarray | None,
+    order: NDArray[np.intp],
+    segments: NDArray[np.int32] | None,
     *,
     apart: bool,
 ) -> Problem:

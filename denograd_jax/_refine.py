@@ -3,22 +3,22 @@
 import functools
 import platform
 import time as clock
-from collections.abc import Hashable
-from importlib.metadata import version
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from denograd_jax import layouts, rules
+from denograd_jax import __version__, layouts, rules
 from denograd_jax._containers import Opened, column_labels, open_container
-from denograd_jax._frozen_models import in_user_units, train_backbone
+from denograd_jax._frozen_models import in_user_units, train_backbone, usable_instances
 from denograd_jax._problems import Problem, pose_rows, pose_series
 from denograd_jax._refinement import Refinement
-from denograd_jax._refiner import Info, Refiner, prepare, refiner
+from denograd_jax._refiner import Info, prepare, refiner
 from denograd_jax._run import Solution, Status, run
-from denograd_jax._tables import Table, read_table, write_back
+from denograd_jax._tables import Table, listed, read_table, write_back
 from denograd_jax._timeline import Timeline, read_timeline
 from denograd_jax._types import Model
 from denograd_jax.errors import ColumnError, UnsupportedError
@@ -27,6 +27,9 @@ from denograd_jax.rules import Rule
 
 __all__ = ["Progress", "refine"]
 
+ROUNDING = 4 * np.finfo(np.float32).eps
+
+Floats: TypeAlias = NDArray[np.float64]
 RuleName: TypeAlias = Literal["unit_step", "gauss_newton"]
 
 
@@ -46,6 +49,12 @@ _DEFAULTS = {
     ("series", "unit_step"): Defaults(0.05, 0.1, 50),
     ("rows", "gauss_newton"): Defaults(0.1, 0.01, 5),
     ("series", "gauss_newton"): Defaults(0.1, 0.01, 5),
+}
+
+
+_RULES: dict[str, Callable[[float, float], Rule]] = {
+    "unit_step": rules.unit_step,
+    "gauss_newton": rules.gauss_newton,
 }
 
 
@@ -94,8 +103,10 @@ def refine(
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
         stride: Steps from one window to the next, counted from the first row.
-        time: Column of time stamps: checked for order; windows do not cross gaps. Not moved.
-        groups: Column(s) that tell the series of a panel apart. Windows do not cross them.
+        time: Column, or named level of the index, of time stamps. Not moved, unseen by the model.
+            For a series they are checked for order, and windows do not cross gaps.
+        groups: Column(s), or level(s) of the index, that tell the series of a panel apart. Windows
+            do not cross them.
         frozen: Column(s) that inform the model but are not moved.
         rule: How instances move; a name, or a rule from `denograd_jax.rules`.
         step_size: The rule's step size, in standard deviations (`unit_step`) or as a fraction.
@@ -120,41 +131,31 @@ def refine(
         (300,)
     """
     started = clock.perf_counter()
+    _refuse_fractions(
+        window=window,
+        horizon=horizon,
+        stride=stride,
+        max_steps=max_steps,
+        max_epochs=max_epochs,
+        seed=seed,
+    )
     opened = open_container(data, target)
     roles = _read_roles(opened, time, groups, frozen)
-    table = read_table(opened.frame, opened.targets, roles.frozen, roles.aside)
-    timeline = None
-    if window is None:
-        problem = pose_rows(table, opened.targets)
-    else:
-        timeline = read_timeline(opened.frame, roles.time, roles.groups)
-        layout = layouts.windows(window, horizon, stride)
-        problem = pose_series(table, opened.targets, timeline, layout, apart=opened.apart)
-    chosen, steps, rule_settings = _choose_rule(rule, step_size, tolerance, max_steps, problem.kind)
-    prepared = prepare(problem.layout, *problem.arrays)
-    frozen_model, model_settings = _freeze(
-        model, table, problem, prepared, seed, max_epochs, progress
+    task = _read_task(opened, roles, window, horizon, stride)
+    chosen, steps, rule_settings = _choose_rule(
+        rule, step_size, tolerance, max_steps, task.problem.kind
     )
-    r = refiner(frozen_model, rule=chosen, layout=problem.layout)
-    solution, infos = _solve(r, frozen_model, problem, steps, progress)
+    prepared = prepare(task.problem.layout, *task.problem.arrays)
+    frozen_model, model_settings = _freeze(model, task, prepared, seed, max_epochs, progress)
+    solution, infos = _solve(chosen, frozen_model, task.problem, steps, progress)
     settings = {
-        **_data_settings(table, problem, timeline),
+        **_data_settings(task),
         **model_settings,
         **rule_settings,
         "seed": seed,
         **_provenance(clock.perf_counter() - started),
     }
-    return _record(
-        opened,
-        table,
-        problem,
-        timeline,
-        solution,
-        infos,
-        settings,
-        prepared=prepared,
-        round_integers=round_integers,
-    )
+    return _record(task, prepared, solution, infos, settings, round_integers=round_integers)
 
 
 class Roles(NamedTuple):
@@ -172,35 +173,61 @@ class Roles(NamedTuple):
 
 def _read_roles(opened: Opened, time: Any, groups: Any, frozen: Any) -> Roles:
     frame = opened.frame
-    stamps = column_labels(frame, time, "time")
+    stamps = column_labels(frame, time, "time", levels=True)
+    if len(stamps) > 1:
+        raise ColumnError(f"time must be one column, not {len(stamps)}: {list(stamps)}")
     roles = Roles(
         stamps[0] if stamps else None,
-        column_labels(frame, groups, "group"),
+        column_labels(frame, groups, "group", levels=True),
         column_labels(frame, frozen, "frozen"),
     )
-    for label in roles.aside:
-        if label in opened.targets:
-            raise ColumnError(f"column {label!r} cannot be the target and tell time or group too.")
+    tasks = (*opened.targets, *roles.aside)
+    for label in tasks:
+        if tasks.count(label) > 1:
+            raise ColumnError(f"column {label!r} can be only one of these: target, time, or group.")
     return roles
+
+
+class Task(NamedTuple):
+    """The data as given, as numbers, in time, and as arrays to refine."""
+
+    opened: Opened
+    table: Table
+    timeline: Timeline | None
+    problem: Problem
+
+
+def _read_task(opened: Opened, roles: Roles, window: int | None, horizon: int, stride: int) -> Task:
+    table = read_table(opened.frame, opened.targets, roles.frozen, roles.aside)
+    if window is None:
+        if (horizon, stride) != (1, 1):
+            raise UnsupportedError("horizon and stride are for a series: give window= as well.")
+        return Task(opened, table, None, pose_rows(table, opened.targets))
+    timeline = read_timeline(opened.frame, roles.time, roles.groups)
+    layout = layouts.windows(window, horizon, stride)
+    problem = pose_series(table, opened.targets, timeline, layout, apart=opened.apart)
+    return Task(opened, table, timeline, problem)
 
 
 def _freeze(
     model: Any,
-    table: Table,
-    problem: Problem,
+    task: Task,
     prepared: Data,
     seed: int,
     max_epochs: int | None,
     progress: Progress | None,
 ) -> tuple[Model, dict[str, object]]:
     """The model to trust, and how it came about."""
+    usable = usable_instances(task.problem, prepared)
     if model is not None and not isinstance(model, str):
-        return in_user_units(model, table, problem), {"model": f"given: {type(model).__name__}"}
+        settings: dict[str, object] = {"model": f"given: {type(model).__name__}"}
+        return in_user_units(model, task.table, task.problem), settings
     name = model or "mlp"
     trained = train_backbone(
         name,
-        problem,
+        task.problem,
         prepared,
+        usable,
         seed=seed,
         max_epochs=max_epochs,
         progress=None if progress is None else functools.partial(progress, "train"),
@@ -229,119 +256,112 @@ def _choose_rule(
         numbers = {k: float(v) for k, v in rule.hyperparameters.items()}
         return rule, steps, {"rule": "given", **numbers, "max_steps": steps}
     name = "unit_step" if rule is None else rule
-    if (kind, name) not in _DEFAULTS:
+    if name not in list(_RULES):  # a list compares what has no hash
         raise UnsupportedError(f'rule must be "unit_step", "gauss_newton" or a Rule, not {rule!r}.')
-    given = {"step_size": step_size, "tolerance": tolerance, "max_steps": max_steps}
+    given: dict[str, Any] = {"step_size": step_size, "tolerance": tolerance, "max_steps": max_steps}
     chosen = _DEFAULTS[kind, name]._replace(**{k: v for k, v in given.items() if v is not None})
-    _refuse_numbers(chosen)
-    build = {"unit_step": rules.unit_step, "gauss_newton": rules.gauss_newton}[name]
+    _refuse_numbers(chosen.step_size, chosen.tolerance)
     settings = {"rule": name, **chosen._asdict()}
-    return build(chosen.step_size, chosen.tolerance), chosen.max_steps, settings
+    return _RULES[name](chosen.step_size, chosen.tolerance), chosen.max_steps, settings
 
 
-def _refuse_numbers(chosen: Defaults) -> None:
+def _refuse_fractions(**counts: Any) -> None:
+    for name, count in counts.items():
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if count is not None and not (whole and 0 <= count < 2**31):
+            raise UnsupportedError(f"{name} must be a whole number, 0 or more, not {count!r}.")
+
+
+def _refuse_numbers(step_size: Any, tolerance: Any) -> None:
     """Also NaN fails these comparisons."""
-    if not 0 < chosen.step_size < np.inf:
-        raise UnsupportedError(f"step_size must be a positive number, not {chosen.step_size}.")
-    if not 0 <= chosen.tolerance < np.inf:
-        raise UnsupportedError(f"tolerance must be 0 or more, not {chosen.tolerance}.")
-    if chosen.max_steps < 0:
-        raise UnsupportedError(f"max_steps must be 0 or more, not {chosen.max_steps}.")
+    number = int | float | np.number
+    if not isinstance(step_size, number) or not 0 < step_size < np.inf:
+        raise UnsupportedError(f"step_size must be a positive number, not {step_size!r}.")
+    if not isinstance(tolerance, number) or not 0 <= tolerance < np.inf:
+        raise UnsupportedError(f"tolerance must be a number, 0 or more, not {tolerance!r}.")
 
 
 def _solve(
-    r: Refiner, model: Model, problem: Problem, max_steps: int, progress: Progress | None
+    rule: Rule, model: Model, problem: Problem, max_steps: int, progress: Progress | None
 ) -> tuple[Solution, tuple[Info, Info]]:
     """Run, and look at the residuals before the first and after the last step."""
+    r = refiner(model, rule, problem.layout)
     state = r.init(*problem.arrays)
     _, before = r.step(model.params, state)
-    solution = run(
-        r,
-        model.params,
-        state,
-        max_steps,
-        progress=None
-        if progress is None
-        else lambda step, total, _: progress("refine", step, total),
-    )
+    report = None if progress is None else lambda step, total, _: progress("refine", step, total)
+    solution = run(r, model.params, state, max_steps, progress=report)
     _, after = r.step(model.params, solution.state)
     return solution, (before, after)
 
 
 def _record(
-    opened: Opened,
-    table: Table,
-    problem: Problem,
-    timeline: Timeline | None,
+    task: Task,
+    prepared: Data,
     solution: Solution,
     infos: tuple[Info, Info],
     settings: dict[str, object],
     *,
-    prepared: Data,
     round_integers: bool,
 ) -> Refinement:
     """Put what came out back into the user's units, rows and containers."""
+    opened, table, timeline, problem = task
+    index = opened.frame.index
     data = solution.state.data
-    moved_x = np.asarray(data.x, np.float64) - np.asarray(prepared.x)
-    moved_y = None if data.y is None else np.asarray(data.y, np.float64) - np.asarray(prepared.y)
-    change = problem.to_table(moved_x, moved_y, len(table.labels)) * table.scale
-    refined, notes = write_back(opened.frame, table, change, round_integers=round_integers)
+    moved_x = _moved(prepared.x, data.x)
+    moved_y = None if prepared.y is None or data.y is None else _moved(prepared.y, data.y)
+    change = problem.to_table(moved_x, moved_y, len(table.labels))
+    refined, after, notes = write_back(
+        opened.frame, table, change * table.scale, round_integers=round_integers
+    )
     shown = np.flatnonzero(table.movable)
     labels = pd.Index([table.labels[j] for j in shown], tupleize_cols=False)
-    frames = [
-        pd.DataFrame(values[:, shown], index=opened.frame.index, columns=labels)
-        for values in (table.values, table.values + change)
-    ]
     residuals = [_residual_table(info, table, problem) for info in infos]
+    of_cells = [problem.residuals_of_cells(r)[:, shown] for r in residuals]
     return Refinement(
         data=opened.close(refined),
         target=opened.close_target(refined),
-        before=frames[0],
-        after=frames[1],
-        residuals=_residual_frame(opened.frame, table, problem, residuals),
+        before=pd.DataFrame(table.values[:, shown], index=index, columns=labels),
+        after=pd.DataFrame(after[:, shown], index=index, columns=labels),
+        residuals=_residual_frame(index, table, problem, residuals),
         scale=dict(zip(labels, table.scale[shown], strict=True)),
         status=Status(int(solution.status)),
         steps=int(solution.steps),
         look_ahead=timeline is not None,
         kind=problem.kind,
         settings=settings,
-        notes=[*table.notes, *notes],
+        notes=[*table.notes, *_index_notes(index, timeline), *notes],
         time=None if timeline is None else timeline.time,
         groups=None if timeline is None else timeline.groups,
-        cell_residuals=(
-            _cell_residuals(residuals[0], problem)[:, shown],
-            _cell_residuals(residuals[1], problem)[:, shown],
-        ),
+        cell_residuals=(of_cells[0], of_cells[1]),
     )
 
 
-def _residual_table(info: Info, table: Table, problem: Problem) -> np.ndarray:
-    """Residuals `(N, n)` in the user's units, in the row and column of each target; else NaN."""
-    found = np.full((len(table.values), len(table.labels)), np.nan)
+def _moved(before: jax.Array, after: jax.Array) -> Floats:
+    """How far cells moved; those that came back but for rounding did not."""
+    start = np.asarray(before, np.float64)
+    moved: Floats = np.asarray(after) - start
+    moved[np.abs(moved) <= ROUNDING * np.maximum(np.abs(start), 1)] = 0
+    return moved
+
+
+def _residual_table(info: Info, table: Table, problem: Problem) -> Floats:
+    """Residuals `(N, n)` in the user's units; NaN where there is no target or none is finite."""
     residual = np.asarray(info.residual, np.float64) * table.scale[problem.targets]
     residual[~np.asarray(info.valid)] = np.nan
-    rows = problem.target_rows(len(residual))
-    found[rows[:, None], problem.targets] = residual
+    if info.nonfinite > 0:  # the step reports those as 0
+        residual[(residual == 0).all(axis=1)] = np.nan
+    found = problem.residuals_to_table(residual, len(table.labels))
     found[np.isnan(table.values)] = np.nan
     return found
 
 
-def _cell_residuals(residuals: np.ndarray, problem: Problem) -> np.ndarray:
-    """For each cell the residual of its own column, else the largest one of its row."""
-    of_targets = residuals[:, problem.targets]
-    largest = np.nan_to_num(np.abs(of_targets), nan=-1).argmax(axis=1)
-    of_row = of_targets[np.arange(len(residuals)), largest]
-    is_target = np.isin(np.arange(residuals.shape[1]), problem.targets)
-    return np.where(is_target, residuals, of_row[:, None])
-
-
 def _residual_frame(
-    frame: pd.DataFrame, table: Table, problem: Problem, residuals: list[np.ndarray]
+    index: pd.Index, table: Table, problem: Problem, residuals: list[Floats]
 ) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
-                "label": frame.index,
+                "label": index,
                 "target": str(table.labels[j]),
                 "before": residuals[0][:, j],
                 "after": residuals[1][:, j],
@@ -352,11 +372,12 @@ def _residual_frame(
     return pd.concat(parts, ignore_index=True).dropna(subset=["before"], ignore_index=True)
 
 
-def _data_settings(table: Table, problem: Problem, timeline: Timeline | None) -> dict[str, object]:
+def _data_settings(task: Task) -> dict[str, object]:
+    _, table, timeline, problem = task
     settings: dict[str, object] = {
         "rows": len(table.values),
         "columns moved": int(table.movable.sum()),
-        "targets": ", ".join(str(table.labels[j]) for j in problem.targets),
+        "targets": listed([table.labels[j] for j in problem.targets]),
     }
     if isinstance(problem.layout, Rows) or timeline is None:
         return settings
@@ -369,10 +390,21 @@ def _data_settings(table: Table, problem: Problem, timeline: Timeline | None) ->
     }
 
 
+def _index_notes(index: pd.Index, timeline: Timeline | None) -> list[str]:
+    if timeline is None or timeline.time is not None:
+        return []
+    if not isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
+        return []
+    return [
+        "the dates in the index were not looked at: name the index, as by "
+        'frame.rename_axis("time"), and give its name as time= to find gaps and disorder'
+    ]
+
+
 def _provenance(seconds: float) -> dict[str, object]:
     return {
         "seconds": round(seconds, 1),
         "device": jax.devices()[0].device_kind,
-        "versions": f"denograd-jax {version('denograd-jax')}, jax {jax.__version__}, "
+        "versions": f"denograd-jax {__version__}, jax {jax.__version__}, "
         f"Python {platform.python_version()}",
     }

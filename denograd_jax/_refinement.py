@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from denograd_jax._run import Status
 
 __all__ = ["Refinement"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Refinement:
     """Refined data and its record, as `refine` returns it.
 
@@ -22,9 +23,10 @@ class Refinement:
         data: The refined data, in the container, index, columns and order given.
         target: The refined target, where one was named or given, else None.
         before: Numeric columns that may move, as given: float64, NaN where missing.
-        after: The same columns, refined.
-        residuals: One row per instance: its `label`, then for every target its name, the residual
-            `before` and `after` (prediction minus value, in the target's units).
+        after: The same columns, refined, as far as the types of `data` can hold them.
+        residuals: One row per instance and target: the `label` of the row that holds the target,
+            the `target`'s name, the residual `before` and `after` (prediction minus value, in the
+            target's units). Without those that are missing or not finite.
         scale: Standard deviation of each movable column, the unit of `sigmas` in `changes`.
         status: Why the refinement ended.
         steps: Steps taken.
@@ -49,9 +51,9 @@ class Refinement:
     kind: str
     settings: Mapping[str, object]
     notes: list[str]
-    time: np.ndarray | None
-    groups: np.ndarray | None
-    cell_residuals: tuple[np.ndarray, np.ndarray] = dataclasses.field(repr=False)
+    time: NDArray[Any] | None
+    groups: NDArray[Any] | None
+    cell_residuals: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     @functools.cached_property
     def changes(self) -> pd.DataFrame:
@@ -62,46 +64,45 @@ class Refinement:
         `residual_after` (of the cell's own column where that is a target, else of its row's target
         with the largest residual; user's units; NaN where no instance ends on the row).
         """
-        before, after = self.before.to_numpy(), self.after.to_numpy()
-        row, column = np.nonzero((before != after) & ~(np.isnan(before) & np.isnan(after)))
-        scale = np.array([self.scale[c] for c in self.before.columns])
-        residual_before, residual_after = (r[row, column] for r in self.cell_residuals)
-        change = after[row, column] - before[row, column]
-        labels = np.empty(len(self.before.columns), object)
-        labels[:] = list(self.before.columns)
-        table = pd.DataFrame(
+        sigmas = self._sigmas()
+        cells = np.flatnonzero(np.nan_to_num(sigmas))
+        cells = cells[np.argsort(-np.abs(sigmas.ravel()[cells]), kind="stable")]
+        row, column = np.divmod(cells, max(sigmas.shape[1], 1))
+        before, after, residual_before, residual_after = (
+            np.ravel(values)[cells] for values in (self.before, self.after, *self.cell_residuals)
+        )
+        return pd.DataFrame(
             {
-                "row": self.before.index.take(row),
-                "column": labels[column],
-                "before": before[row, column],
-                "after": after[row, column],
-                "change": change,
-                "sigmas": change / scale[column] if len(scale) else change,
+                "row": self.before.index.to_flat_index().take(row),
+                "column": _repeated(self.before.columns, column),
+                "before": before,
+                "after": after,
+                "change": after - before,
+                "sigmas": sigmas.ravel()[cells],
                 "residual_before": residual_before,
                 "residual_after": residual_after,
-            }
+            },
+            copy=False,
         )
-        largest = np.argsort(-np.abs(table["sigmas"].to_numpy()), kind="stable")
-        return table.iloc[largest].reset_index(drop=True)
 
     def summary(self) -> str:
         """A few lines for a person: what was done, how much moved, what to know."""
-        size = np.abs(self.after.to_numpy() - self.before.to_numpy()) / np.array(
-            [self.scale[c] for c in self.before.columns]
-        )
-        known = ~np.isnan(size)
-        changed = known & (size > 0)
-        mean = [np.nanmean(np.abs(self.residuals[w])) for w in ("before", "after")]
+        size = np.abs(self._sigmas())
+        changed = size[size > 0]
+        typical = np.sqrt(np.mean(changed**2)) if len(changed) else 0.0
         lines = [
             f"Refined {len(self.before):,} rows x {self.before.shape[1]} columns ({self.kind}): "
             f"{self.steps} steps, ended because {self.status.advice}.",
-            f"Changed {changed.sum():,} of {known.sum():,} cells; typical change "
-            f"{_typical(size[changed]):.3f} standard deviations.",
-            f"Mean |residual| of the model: {mean[0]:.4g} before, {mean[1]:.4g} after.",
+            f"Changed {len(changed):,} of {np.sum(~np.isnan(size)):,} cells; typical change "
+            f"{typical:.3f} standard deviations.",
+            self._residual_line(),
             f"Look-ahead: {'yes, a value may depend on later rows' if self.look_ahead else 'no'}.",
             *(f"Note: {note}." for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Refinement>\n{self.summary()}"
 
     def report(self, path: str | Path) -> None:
         """Write one self-contained HTML page; needs the extra `[report]`.
@@ -114,6 +115,22 @@ class Refinement:
 
         write_report(self, path)
 
+    def _sigmas(self) -> NDArray[np.float64]:
+        """Change of each cell in standard deviations of its column."""
+        scale = np.array([self.scale[label] for label in self.before.columns], np.float64)
+        sigmas: NDArray[np.float64] = (self.after.to_numpy() - self.before.to_numpy()) / scale
+        return sigmas
 
-def _typical(sizes: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(sizes**2))) if len(sizes) else 0.0
+    def _residual_line(self) -> str:
+        if not len(self.residuals):
+            return "No residual of the model is known."
+        before, after = (self.residuals[when].abs().mean() for when in ("before", "after"))
+        return f"Mean |residual| of the model: {before:.4g} before, {after:.4g} after."
+
+
+def _repeated(labels: pd.Index, position: NDArray[np.intp]) -> Any:
+    """Labels by position, each held once however many cells there are."""
+    labels = labels.to_flat_index()
+    if labels.hasnans:  # None and NaN cannot be categories
+        return labels.take(position)
+    return pd.Categorical.from_codes(position, labels)

@@ -68,10 +68,10 @@ def read_table(
         ColumnError: A target that is not numeric, or no column that can move.
         DataError: Infinite values, or a target without a single value.
     """
-    told = [label for label in frame.columns if label not in aside]
-    labels = tuple(label for label in told if is_number(frame[label]))
+    numeric = {label: is_number(frame[label]) for label in frame.columns if label not in aside}
+    labels = tuple(label for label, number in numeric.items() if number)
     _refuse_text(frame, labels, targets)
-    values = np.column_stack([_to_floats(frame[label]) for label in labels])
+    values = np.stack([_to_floats(frame[label]) for label in labels]).T
     _refuse_unusable(labels, values, targets)
     mean, scale = _moments(values)
     constant = scale == 0
@@ -81,7 +81,7 @@ def read_table(
         raise ColumnError(
             "no column can move: every numeric column is frozen, constant or holds only 0 and 1."
         )
-    indicators, unseen = _one_hot(frame, [label for label in told if label not in labels])
+    indicators, unseen = _one_hot(frame, [c for c, number in numeric.items() if not number])
     notes = {
         "constant columns are left as they are": _chosen(labels, constant),
         "columns of 0 and 1 are taken as indicators and left as they are": _chosen(labels, binary),
@@ -137,12 +137,14 @@ def write_back(
 
 def is_number(column: pd.Series) -> bool:
     """Whether a column holds real numbers, also as objects with None among them."""
-    kind = column.dtype
+    kind: Any = column.dtype
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_complex_dtype(kind):
         return False
-    if kind == object:
+    if pd.api.types.is_object_dtype(kind):
         inferred = pd.api.types.infer_dtype(column, skipna=True)
         return inferred in ("floating", "integer", "mixed-integer-float")
+    if isinstance(kind, pd.ArrowDtype) and kind.kind == "O":  # decimals
+        return False
     return bool(pd.api.types.is_numeric_dtype(kind))
 
 
@@ -153,7 +155,7 @@ def listed(labels: Collection[Hashable]) -> str:
 
 
 def _is_integer(column: pd.Series) -> bool:
-    if column.dtype == object:
+    if pd.api.types.is_object_dtype(column.dtype):
         return bool(pd.api.types.infer_dtype(column, skipna=True) == "integer")
     return bool(pd.api.types.is_integer_dtype(column.dtype))
 
@@ -165,7 +167,7 @@ def _to_floats(column: pd.Series) -> Floats:
 
 def _as_float(column: pd.Series) -> pd.Series:
     """An integer column as floats of the same family; objects hold either."""
-    if column.dtype == object:
+    if pd.api.types.is_object_dtype(column.dtype):
         return column
     if isinstance(column.dtype, pd.ArrowDtype):
         return column.astype("double[pyarrow]")
@@ -174,12 +176,15 @@ def _as_float(column: pd.Series) -> pd.Series:
     return column.astype("Float64" if isinstance(column.array, pd.arrays.IntegerArray) else float)
 
 
-def _replaced(column: pd.Series, rows: NDArray[np.intp], new: Floats, *, integer: bool) -> pd.Series:
+def _replaced(
+    column: pd.Series, rows: NDArray[np.intp], new: Floats, *, integer: bool
+) -> pd.Series:
     """The column with new values in some rows, of the type that it had."""
     kind: Any = column.dtype
     if isinstance(kind, pd.SparseDtype):  # has no item assignment
-        return _replaced(column.sparse.to_dense(), rows, new, integer=integer).astype(kind)
-    if kind == object:
+        dense = pd.Series(np.asarray(column), column.index)
+        return _replaced(dense, rows, new, integer=integer).astype(kind)
+    if pd.api.types.is_object_dtype(kind):
         values = pd.Series([int(v) for v in new] if integer else new, dtype=object)
     else:
         values = pd.Series(_held(new, kind)).astype(kind)
@@ -191,8 +196,6 @@ def _replaced(column: pd.Series, rows: NDArray[np.intp], new: Floats, *, integer
 def _held(new: Floats, kind: Any) -> NDArray[Any]:
     """Values as the nearest that a type can hold."""
     numpy_kind = getattr(kind, "numpy_dtype", kind)
-    if numpy_kind == object:  # decimals
-        return new
     limits = np.iinfo(numpy_kind) if numpy_kind.kind in "iu" else np.finfo(numpy_kind)
     low, high = (float(limit) for limit in (limits.min, limits.max))
     if numpy_kind.kind in "iu" and high > limits.max:  # 2**63 - 1 is not a float
@@ -207,7 +210,7 @@ def _refuse_text(
         if label not in labels:
             raise ColumnError(
                 f"target column {label!r} is not numeric (its type is {frame[label].dtype}): "
-                "only numbers can be refined."
+                "only numbers can be refined. Convert it, for example with .astype(float)."
             )
     if not labels:
         raise ColumnError("no column is numeric: only numbers can be refined.")
@@ -231,17 +234,19 @@ def _refuse_unusable(
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the observed cells; 0 where that is not above rounding."""
+    """Mean and standard deviation of the observed cells; 0 where they differ by rounding only."""
     observed = ~np.isnan(values)
-    filled = np.where(observed, values, 0)
-    largest = np.abs(filled).max(axis=0)
-    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)  # else squares of 1e200 or 1e-200 are lost
-    filled /= unit
     count = np.maximum(observed.sum(axis=0), 1)
+    filled = np.where(observed, values, 0)
+    unit = np.ldexp(1.0, np.frexp(np.abs(filled).max(axis=0))[1] - 1)
+    filled /= unit  # else the squares of 1e200 and 1e-200 are lost
     mean = filled.sum(axis=0) / count
-    spread = np.sqrt((np.where(observed, filled - mean, 0) ** 2).sum(axis=0) / count)
-    spread[spread <= 1e-14 * np.abs(mean)] = 0
-    return mean * unit, spread * unit
+    deviation = filled - mean
+    rounding = np.where(observed, deviation, 0).sum(axis=0) / count  # of a sum of many rows
+    deviation = np.where(observed, deviation - rounding, 0)
+    spread = np.sqrt((deviation**2).sum(axis=0) / count)
+    constant = np.ptp(deviation, axis=0) <= 4 * np.finfo(float).eps
+    return (mean + rounding) * unit, np.where(constant, 0, spread * unit)
 
 
 def _is_binary(values: Floats) -> Flags:
@@ -259,7 +264,7 @@ def _chosen(labels: tuple[Hashable, ...], flags: Flags) -> list[Hashable]:
 
 
 def _one_hot(
-    frame: pd.DataFrame, labels: list[Hashable]
+    frame: pd.DataFrame, labels: Collection[Hashable]
 ) -> tuple[NDArray[np.float32], list[Hashable]]:
     """One column per frequent level of each column that has levels; and those that have none."""
     blocks = [np.zeros((len(frame), 0), np.float32)]
@@ -288,16 +293,16 @@ def _levels(column: pd.Series) -> tuple[NDArray[np.intp], int] | None:
     if len(levels) > MOST_LEVELS and len(levels) > len(column) / 2:
         return None
     counts = np.bincount(codes[codes >= 0], minlength=len(levels))
-    names = np.array([str(level) for level in levels], dtype=object)
-    rank = np.empty(len(levels), np.intp)
-    rank[np.lexsort((names, -counts))] = np.arange(len(levels))  # whatever the order of the rows
-    ranks = np.where(codes < 0, -1, rank[codes] if len(levels) else -1)
-    return ranks, min(len(levels), MOST_LEVELS)
+    names = [str(level) for level in levels]  # tells ties apart whatever the order of the rows
+    ranking = sorted(range(len(levels)), key=lambda code: (-counts[code], names[code]))
+    rank = np.full(len(levels) + 1, -1)  # a missing level has code -1: the last
+    rank[ranking] = np.arange(len(levels))
+    return rank[codes], min(len(levels), MOST_LEVELS)
 
 
 def _has_levels(column: pd.Series) -> bool:
     kind = column.dtype
-    if kind == object:
+    if pd.api.types.is_object_dtype(kind):
         inferred = pd.api.types.infer_dtype(column, skipna=True)
         return inferred in ("string", "boolean", "bytes", "categorical", "mixed", "mixed-integer")
     return (

@@ -1,11 +1,15 @@
 """The order of a series: which rows are neighbours in time, and where no window may pass."""
 
+import warnings
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from denograd_jax._containers import column_or_level
+from denograd_jax._tables import is_number
 from denograd_jax.errors import ColumnError, DataError
 
 __all__ = ["Timeline", "read_timeline"]
@@ -18,17 +22,18 @@ class Timeline(NamedTuple):
     """How the rows of a frame follow each other.
 
     Attributes:
-        order: `(N,)` row numbers that bring each group's rows together, in the order given.
+        order: `(N,)` row numbers that bring each group's rows together, groups in the order of
+            their labels, rows within a group in the order given.
         segments: `(N,)` integers, aligned with `order`: changes at each group and each gap.
-        time: `(N,)` time stamps as given (frame order), or None.
+        time: `(N,)` time stamps as given (frame order; with a time zone, in UTC), or None.
         groups: `(N,)` group labels (frame order), or None.
         gaps: How many gaps were found.
     """
 
-    order: np.ndarray
-    segments: np.ndarray
-    time: np.ndarray | None
-    groups: np.ndarray | None
+    order: NDArray[np.intp]
+    segments: NDArray[np.int32]
+    time: NDArray[Any] | None
+    groups: NDArray[Any] | None
     gaps: int
 
 
@@ -36,6 +41,11 @@ def read_timeline(
     frame: pd.DataFrame, time: Hashable | None, groups: Sequence[Hashable]
 ) -> Timeline:
     """Find groups and gaps; nothing is sorted, rows of a group keep the order given.
+
+    Args:
+        frame: The data.
+        time: Column, or named level of the index, of time stamps.
+        groups: Columns, or named levels of the index, that tell the series apart.
 
     Raises:
         DataError: Time stamps that are missing, not increasing within a group, or repeated.
@@ -47,11 +57,15 @@ def read_timeline(
     gaps = 0
     stamps = None
     if time is not None:
-        stamps = _time_stamps(frame[time], time)
-        steps = np.diff(stamps[order].astype(np.float64 if stamps.dtype.kind == "f" else np.int64))
-        inside = steps[~breaks]
-        _refuse_disorder(inside, stamps, order, breaks, time, grouped=bool(groups))
-        too_long = ~breaks & (steps > GAP * np.median(inside)) if len(inside) else breaks
+        column = column_or_level(frame, time)
+        stamps = _time_stamps(column, time)
+        steps = _steps(stamps[order])
+        wrong = ~breaks & (steps <= 0)
+        if wrong.any():
+            row = order[1:][np.argmax(wrong)]
+            repeats = bool(np.all(steps[wrong] == 0))
+            _refuse_disorder(f"row {row} ({column.iloc[row]})", time, groups, repeats=repeats)
+        too_long = ~breaks & (steps > GAP * _median(steps[~breaks]))
         gaps = int(too_long.sum())
         breaks = breaks | too_long
     segments = np.concatenate([[0], np.cumsum(breaks)]).astype(np.int32)
@@ -60,53 +74,72 @@ def read_timeline(
 
 def _group_codes(
     frame: pd.DataFrame, groups: Sequence[Hashable]
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[NDArray[np.intp], NDArray[Any] | None]:
+    """The number of each row's group, and its name."""
     if not groups:
-        return np.zeros(len(frame), np.int64), None
-    keys = frame[list(groups)]
+        return np.zeros(len(frame), np.intp), None
+    keys = pd.concat([column_or_level(frame, g) for g in groups], axis=1, keys=range(len(groups)))
     if keys.isna().to_numpy().any():
         raise DataError(f"group column(s) {list(groups)} have missing values: fill or drop them.")
-    codes = keys.groupby(list(groups), sort=False, observed=True).ngroup().to_numpy()
-    names = keys.astype(str).agg(" / ".join, axis=1).to_numpy()
-    return codes, names
+    codes = np.asarray(keys.groupby(list(keys), observed=True).ngroup(), np.intp)
+    _, first = np.unique(codes, return_index=True)
+    names = [" / ".join(map(str, key)) for key in keys.iloc[first].itertuples(index=False)]
+    of_rows: NDArray[Any] = np.array(names, dtype=object)[codes]
+    return codes, of_rows
 
 
-def _time_stamps(column: pd.Series, label: Hashable) -> np.ndarray:
-    """Time stamps as datetime64 or numbers."""
+def _time_stamps(column: pd.Series, label: Hashable) -> NDArray[Any]:
+    """Time stamps as datetime64 or numbers; durations as seconds."""
     if column.isna().any():
         raise DataError(f"time column {label!r} has missing values: fill or drop those rows.")
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.to_numpy()
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column.to_numpy(np.int64)
+    if is_number(column):
+        stamps = column.to_numpy(np.float64)
+        if np.isinf(stamps).any():
+            raise DataError(f"time column {label!r} has infinite values: replace those.")
+        return stamps
     if isinstance(column.dtype, pd.PeriodDtype):
-        return column.dt.to_timestamp().to_numpy()
+        return np.asarray(column.dt.to_timestamp())
+    if pd.api.types.is_timedelta64_dtype(column.dtype):
+        return np.asarray(column.dt.total_seconds())
+    return _parsed(column, label)
+
+
+def _parsed(column: pd.Series, label: Hashable) -> NDArray[Any]:
     try:
-        stamps = pd.to_datetime(column, utc=True)
-    except (ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # pandas warns where it guesses each date's format
+            stamps = pd.to_datetime(column, utc=True)
+    except (ValueError, TypeError, UserWarning) as error:
         raise ColumnError(
-            f"time column {label!r} holds neither dates nor numbers: {column.iloc[0]!r}"
+            f"time column {label!r} holds neither numbers nor dates in one clear format "
+            f"({column.iloc[0]!r}): convert it first, with pd.to_datetime or pd.to_numeric."
         ) from error
     return stamps.dt.tz_localize(None).to_numpy()
 
 
+def _steps(stamps: NDArray[Any]) -> NDArray[Any]:
+    """Differences of neighbours, as numbers."""
+    return np.diff(stamps if stamps.dtype.kind == "f" else stamps.astype(np.int64))
+
+
+def _median(steps: NDArray[Any]) -> float:
+    return float(np.median(steps)) if len(steps) else 0.0
+
+
 def _refuse_disorder(
-    steps: np.ndarray,
-    stamps: np.ndarray,
-    order: np.ndarray,
-    breaks: np.ndarray,
-    label: Hashable,
-    *,
-    grouped: bool,
+    where: str, label: Hashable, groups: Sequence[Hashable], *, repeats: bool
 ) -> None:
-    if not (steps <= 0).any():
-        return
-    row = order[1:][~breaks][int(np.argmax(steps <= 0))]
-    where = "within its group " if grouped else ""
-    if (steps == 0).any() and not (steps < 0).any():
+    within = " within its group" if groups else ""
+    tell_apart = "" if groups else ", or name what tells several series apart as a group"
+    if repeats:
         raise DataError(
-            f"time column {label!r} repeats {where}at row {row} ({stamps[row]}): drop duplicates, "
-            "or name the column that tells the series apart as a group."
+            f"time column {label!r} repeats a time{within} at {where}: drop the duplicates"
+            f"{tell_apart}."
         )
+    keys = [*groups, label] if groups else label
     raise DataError(
-        f"time column {label!r} is not increasing {where}at row {row} ({stamps[row]}): sort the "
-        f"data first, for example frame.sort_values({label!r})."
+        f"time column {label!r} is not increasing{within} at {where}: sort the data first, for "
+        f"example by frame.sort_values({keys!r}){tell_apart}."
     )
