@@ -1,6 +1,7 @@
 """The published interface of DenoGrad: a thin face over the core, for scripts written for it."""
 
 import contextlib
+import operator
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import jax
@@ -91,7 +92,7 @@ class DenoGrad:
         x, targets, columns = _arrays(X, y)
         layout: Rows | Windows = layouts.rows()
         if is_ts:
-            layout = layouts.windows(int(window_size or 0), future, stride, flatten=flattening)
+            layout = layouts.windows(window_size or 0, future, stride, flatten=flattening)
         layout.check(x, targets)  # type: ignore[arg-type]  # only shapes are looked at
         self._fitted = _Fitted(x, targets, layout, columns)
         return self
@@ -119,7 +120,8 @@ class DenoGrad:
 
         Returns:
             `(X_denoised, y_denoised, grad_x_list, grad_y_list)`: arrays in the shape given to `fit`
-            and, per epoch, each instance's gradient over its joint norm, `(n, features)` or
+            (X without the targets, where the model takes only the other columns) and, per epoch,
+            each instance's gradient over its joint norm, `(n, features)` or
             `(n, window_size, channels)` and `(n,)` or `(n, targets)`. The lists are empty where
             gradients are not saved, the second also where y is not refined.
 
@@ -130,6 +132,7 @@ class DenoGrad:
             raise DenogradError("transform needs data: call fit(X, y) first, or fit_transform.")
         fitted, model = self._fitted, as_model(self.model)
         x = _model_inputs(model, fitted)
+        max_epochs, batch_size = operator.index(max_epochs), operator.index(batch_size)
         with _on(self.device):
             r = refiner(
                 model,
@@ -140,7 +143,7 @@ class DenoGrad:
                 chunk_size=batch_size,
                 keep_direction=save_gradients,
             )
-            history = History(_gradients, capacity=max_epochs) if save_gradients else None
+            history = History(_gradients, capacity=max(max_epochs, 0)) if save_gradients else None
             params = jax.device_put(model.params)
             begin = r.init(x, fitted.y)
             end = run(r, params, begin, max_epochs, history).state
@@ -180,17 +183,31 @@ def _gradients(state: State, info: Info) -> Any:
 
 def _arrays(X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """X and y as arrays of their own, and which columns of X are y, if any."""
-    names = [y] if isinstance(y, str) else y
-    if hasattr(X, "columns") and isinstance(names, list | tuple):
-        for name in names:
-            if name not in X.columns:
-                raise ColumnError(f"target column {name!r} is not in X; it has: {list(X.columns)}")
-        columns = tuple(int(X.columns.get_loc(name)) for name in names)
-        x = _numbers("X", X)
-        return x, x[:, columns[0] if isinstance(y, str) else list(columns)].copy(), columns
     if y is None:
         raise ShapeError("y is missing: give the targets, or their column name(s) in a DataFrame.")
-    return _numbers("X", X), _numbers("y", y), ()
+    x = _numbers("X", X)
+    names = _column_names(X, y)
+    if names is None:
+        return x, _numbers("y", y), ()
+    columns = [list(X.columns).index(name) for name in names]
+    single = not isinstance(y, list | tuple) and len(names) == 1 and np.ndim(y) == 0
+    return x, x[:, columns[0] if single else columns].copy(), tuple(columns)
+
+
+def _column_names(X: Any, y: Any) -> list[Any] | None:
+    """The columns of a DataFrame that y names; None where y is the target itself."""
+    if not hasattr(X, "columns"):
+        return None
+    names = [y] if isinstance(y, str) or np.ndim(y) == 0 else list(y)
+    if len(names) == len(X) and not all(isinstance(name, str) for name in names):
+        return None
+    if hasattr(y, "iloc"):  # a Series or DataFrame holds values
+        return None
+    for name in names:
+        if list(X.columns).count(name) != 1:
+            count = "not" if name not in list(X.columns) else "more than once"
+            raise ColumnError(f"target column {name!r} is {count} in X; it has: {list(X.columns)}")
+    return names
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
@@ -199,8 +216,9 @@ def _numbers(name: str, values: Any) -> np.ndarray:
         values = values.detach().cpu().numpy()
     try:
         array = np.array(values)
-        if array.dtype == object:
-            array = array.astype(np.float64)
+        if array.dtype == object:  # as of a data frame with nullable columns
+            floats = {"dtype": np.float64, "na_value": np.nan}
+            array = values.to_numpy(**floats) if hasattr(values, "iloc") else array.astype(float)
     except (TypeError, ValueError) as error:
         raise ColumnError(
             f"{name} holds values that are not numbers ({error}): encode text and categories "
@@ -244,11 +262,11 @@ def _on(device: Any) -> Any:
         return contextlib.nullcontext()
     if isinstance(device, jax.Device):
         return jax.default_device(device)
-    platform = str(getattr(device, "type", device)).split(":")[0]
-    platform = {"cuda": "gpu"}.get(platform, platform)
+    platform, _, number = str(device).partition(":")
     try:
-        return jax.default_device(jax.devices(platform)[getattr(device, "index", None) or 0])
-    except (RuntimeError, IndexError) as error:
+        devices = jax.devices({"cuda": "gpu"}.get(platform, platform))
+        return jax.default_device(devices[int(number or 0)])
+    except (RuntimeError, IndexError, ValueError) as error:
         available = ", ".join(sorted({d.platform for d in jax.devices()}))
         raise UnsupportedError(
             f"device {device!r} is not available to JAX, which has: {available}."
@@ -257,8 +275,9 @@ def _on(device: Any) -> Any:
 
 def _moved(given: np.ndarray, begin: Any, end: Any) -> np.ndarray:
     """What was given plus its move, so that a value that did not move keeps every bit."""
-    dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float32)
-    return given.astype(dtype) + (np.asarray(end) - np.asarray(begin)).astype(dtype)
+    dtype = np.result_type(given.dtype, np.float16 if given.dtype.kind == "f" else np.float32)
+    moved: np.ndarray = given.astype(dtype) + (np.asarray(end) - np.asarray(begin)).astype(dtype)
+    return moved
 
 
 def _unflatten(gradient: np.ndarray, x: np.ndarray, layout: Rows | Windows) -> np.ndarray:

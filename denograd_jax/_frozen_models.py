@@ -21,11 +21,10 @@ from denograd_jax.errors import (
     DataError,
     DenogradError,
     ModelError,
-    ShapeError,
 )
 from denograd_jax.layouts import Data, Rows, Windows
 
-__all__ = ["in_user_units", "train_backbone", "usable_instances"]
+__all__ = ["in_user_units", "train_backbone"]
 
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
@@ -45,19 +44,18 @@ def train_backbone(
     name: str,
     problem: Problem,
     data: Data,
-    usable: NDArray[np.intp],
     *,
     seed: int,
     max_epochs: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> backbones.Trained:
-    """Train a registered backbone on the usable instances, holding some out to stop early.
+    """Train a registered backbone on prepared data, holding some of it out to stop early.
 
     Raises:
         BackboneError: An unknown name, or training that fails.
     """
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
-    train_index, validation_index = _split(problem, usable, key_split)
+    train_index, validation_index = _split(problem, data, key_split)
     features = problem.x.shape[1]
     shape = (features,) if isinstance(problem.layout, Rows) else (problem.layout.length, features)
     module = backbones.build(
@@ -75,27 +73,6 @@ def train_backbone(
         progress=report,
         **options,
     )
-
-
-def usable_instances(problem: Problem, data: Data) -> NDArray[np.intp]:
-    """Numbers of the rows or windows that have a target and cross no border.
-
-    Raises:
-        ShapeError: There is none.
-    """
-    valid = _valid(problem.layout, data, problem.layout.count(data))
-    usable = np.flatnonzero(valid)
-    if len(usable) == 0:
-        raise ShapeError(
-            "no window fits between the gaps and group borders, or every target is missing: use a "
-            "shorter window, or leave out time= to take the rows as evenly spaced."
-        )
-    return usable
-
-
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:
-    return layout.gather(data, jnp.arange(count)).valid
 
 
 def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
@@ -214,10 +191,11 @@ def _gather(layout: Rows | Windows) -> Any:
 
 
 def _split(
-    problem: Problem, usable: NDArray[np.intp], key: jax.Array
+    problem: Problem, data: Data, key: jax.Array
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Instances to train and to validate on."""
+    """Instances to train and to validate on, of those that have a target and cross no border."""
     layout = problem.layout
+    usable = np.flatnonzero(_valid(layout, data, layout.count(data)))
     if isinstance(layout, Rows):
         train, validation = backbones.split_rows(len(usable), key=key)
     else:
@@ -225,3 +203,8 @@ def _split(
         segments = None if problem.segments is None else problem.segments[starts]
         train, validation = backbones.split_windows(starts, layout.span, segments=segments)
     return usable[train], usable[validation]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:
+    return layout.gather(data, jnp.arange(count)).valid

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from denograd_jax._types import Instance, Loss, Params, Predict, PredictBatch, Scalar, Target
-from denograd_jax.errors import ModelError
+from denograd_jax.errors import ModelError, UnsupportedError
 
 __all__ = ["GradientFunction", "InputGradients", "batch_gradients", "input_gradients"]
 
@@ -61,10 +61,10 @@ def input_gradients(
     def gradients(
         params: Params, x: Instance, y: Target, observed_y: jax.Array | None = None
     ) -> InputGradients:
-        mask = jnp.ones(y.shape, bool) if observed_y is None else observed_y
+        observed = jnp.ones(y.shape, bool) if observed_y is None else observed_y
 
-        def misfit(x: Instance, y: Target) -> tuple[Scalar, Target]:
-            return _misfit(loss, predict(params, x), y, mask)
+        def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
+            return _misfit(loss, True, predict(params, x), y, free_y, observed)
 
         return _differentiate(misfit, x, y)
 
@@ -72,25 +72,39 @@ def input_gradients(
 
 
 def batch_gradients(
-    predict: Predict, predict_batch: PredictBatch | None, loss: Loss
+    predict: Predict, predict_batch: PredictBatch | None, loss: Loss, *, labels: bool = True
 ) -> GradientFunction:
     """`input_gradients` of many instances: by `vmap`, or by one VJP where a batched form exists.
 
     Instances do not interact, so the gradient of the summed loss holds each one's own gradient.
 
+    Args:
+        predict: As `input_gradients` takes it.
+        predict_batch: Its batched form, or None.
+        loss: As `input_gradients` takes it.
+        labels: Whether class labels are allowed.
+
     Returns:
         `gradients(params, x (n, ...), y (n, q), observed_y (n, q)) -> InputGradients`, each field
         with a leading instance axis.
     """
+    misfit_of_one = functools.partial(_misfit, loss, labels)
     if predict_batch is None:
-        return jax.vmap(input_gradients(predict, loss), in_axes=(None, 0, 0, 0))
+
+        def of_one(params: Params, x: Instance, y: Target, observed: jax.Array) -> InputGradients:
+            def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
+                return misfit_of_one(predict(params, x), y, free_y, observed)
+
+            return _differentiate(misfit, x, y)
+
+        return jax.vmap(of_one, in_axes=(None, 0, 0, 0))
 
     def gradients(
         params: Params, x: jax.Array, y: jax.Array, observed_y: jax.Array
     ) -> InputGradients:
-        def misfit(x: jax.Array, y: jax.Array) -> tuple[Scalar, jax.Array]:
-            each = jax.vmap(functools.partial(_misfit, loss))
-            losses, residuals = each(predict_batch(params, x), y, observed_y)
+        def misfit(x: jax.Array, free_y: jax.Array) -> tuple[Scalar, jax.Array]:
+            prediction = predict_batch(params, x)
+            losses, residuals = jax.vmap(misfit_of_one)(prediction, y, free_y, observed_y)
             return losses.sum(), residuals
 
         return _differentiate(misfit, x, y)
@@ -101,36 +115,56 @@ def batch_gradients(
 def _differentiate(
     misfit: Callable[[jax.Array, jax.Array], tuple[Scalar, jax.Array]], x: jax.Array, y: jax.Array
 ) -> InputGradients:
-    if jnp.issubdtype(y.dtype, jnp.integer):  # labels do not move: there is no dL/dy
-        grad_x, residual = jax.grad(misfit, has_aux=True)(x, y)
-        return InputGradients(residual, grad_x, jnp.zeros(y.shape, x.dtype))
-    (grad_x, grad_y), residual = jax.grad(misfit, argnums=(0, 1), has_aux=True)(x, y)
+    """Gradients by x and by a floating copy of y, which labels do not depend on: theirs is 0."""
+    both = jax.grad(misfit, argnums=(0, 1), has_aux=True)
+    (grad_x, grad_y), residual = both(x, y.astype(x.dtype))
     return InputGradients(residual, grad_x, grad_y)
 
 
 def _misfit(
-    loss: Loss, prediction: jax.Array, y: Target, observed: jax.Array
+    loss: Loss, labels: bool, prediction: Any, y: Target, free_y: Target, observed: jax.Array
 ) -> tuple[Scalar, Target]:
-    """Summed loss and residual of one instance; a missing target adds nothing to either."""
+    """Summed loss and residual of one instance; a missing target adds nothing to either.
+
+    `free_y` are the values of `y` in floating point, by which the loss is differentiated. Integer
+    `y` of another size than the prediction are class labels, which cannot be.
+    """
+    _refuse_prediction(prediction)
     if prediction.size != y.size:
-        return _label_misfit(loss, prediction, y, observed)
-    prediction = prediction.reshape(y.shape)
-    target = y.astype(prediction.dtype) if jnp.issubdtype(y.dtype, jnp.integer) else y
-    residual = jnp.where(observed, prediction - target, 0)
+        return _label_misfit(loss, labels, prediction, y, free_y.dtype, observed)
+    prediction = prediction.reshape(y.shape).astype(free_y.dtype)
+    # A stand-in that every loss can take, and that leaves no residual.
+    target = jnp.where(observed, free_y, jax.lax.stop_gradient(prediction))
     losses = loss(prediction, target)
-    if losses.shape != y.shape:  # a loss over all targets at once needs all of them
-        observed = observed.all()
-    return jnp.where(observed, losses, 0).sum(), residual
+    if losses.shape == y.shape:
+        total = jnp.where(observed, losses, 0).sum()
+    else:  # a loss over all targets at once needs all of them
+        observed = jnp.broadcast_to(observed.all(), y.shape)
+        total = jnp.where(observed.all(), losses.sum(), 0)
+    return total, jnp.where(observed, prediction - target, 0)
 
 
 def _label_misfit(
-    loss: Loss, logits: jax.Array, label: Target, observed: jax.Array
+    loss: Loss, labels: bool, logits: jax.Array, label: Target, dtype: Any, observed: jax.Array
 ) -> tuple[Scalar, Target]:
     if not jnp.issubdtype(label.dtype, jnp.integer) or label.size != 1:
         raise ModelError(
             f"the model predicts {logits.size} value(s), shape {logits.shape}, for a target of "
-            f"{label.size}: they must be as many. For class labels pass integer y of shape (n,) "
-            "with refine_targets=False and a loss that takes (logits, label)."
+            f"{label.size}: they must be as many. For class labels pass integer y of shape (n,), "
+            "hold it fixed (refine_targets=False, in DenoGrad denoise_y=False), and use a loss "
+            "that takes (logits, label)."
         )
-    value = jnp.where(observed[0], loss(logits, label[0]).sum(), 0)
+    if not labels:
+        raise UnsupportedError(
+            "this rule needs a gradient by the target, which class labels do not have: use "
+            "rules.unit_step."
+        )
+    value = jnp.where(observed[0], loss(logits, label[0]).sum(), 0).astype(dtype)
     return value, value[None]
+
+
+def _refuse_prediction(prediction: Any) -> None:
+    dtype = getattr(prediction, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        found = type(prediction).__name__ if dtype is None else f"an array of {dtype}"
+        raise ModelError(f"the model must return one floating-point array, not {found}.")

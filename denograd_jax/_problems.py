@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from denograd_jax import layouts
 from denograd_jax._tables import Table
 from denograd_jax._timeline import Timeline
-from denograd_jax.errors import ColumnError
+from denograd_jax.errors import ColumnError, ShapeError
 from denograd_jax.layouts import Rows, Windows
 
 __all__ = ["Problem", "pose_rows", "pose_series"]
@@ -119,12 +119,27 @@ def pose_series(
         timeline: Order and segments of the rows.
         layout: Windows, without target columns.
         apart: Whether the targets are no inputs.
+
+    Raises:
+        ShapeError: No window fits between the gaps and group borders.
     """
+    _refuse_borders(timeline.segments, layout)
     y = table.positions(targets) if targets else np.flatnonzero(table.movable).tolist()
     inputs = [j for j in range(len(table.labels)) if not (apart and j in y)]
     if not apart:
         layout = dataclasses.replace(layout, target_columns=tuple(inputs.index(j) for j in y))
     return _pose(table, layout, inputs, y, timeline.order, timeline.segments, apart=apart)
+
+
+def _refuse_borders(segments: NDArray[np.int32], layout: Windows) -> None:
+    first = np.arange(0, len(segments) - layout.span + 1, layout.stride)
+    if len(first) and (segments[first] != segments[first + layout.span - 1]).all():
+        raise ShapeError(
+            f"no window fits: a window of {layout.length} and a horizon of {layout.horizon} need "
+            f"{layout.span} steps, the longest stretch between gaps and group borders has "
+            f"{np.bincount(segments).max()}. Use a shorter window, or leave out time= to take the "
+            "rows as evenly spaced."
+        )
 
 
 def _pose(

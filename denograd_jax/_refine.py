@@ -3,7 +3,7 @@
 import functools
 import platform
 import time as clock
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from denograd_jax import __version__, layouts, rules
 from denograd_jax._containers import Opened, column_labels, open_container
-from denograd_jax._frozen_models import in_user_units, train_backbone, usable_instances
+from denograd_jax._frozen_models import in_user_units, train_backbone
+from denograd_jax._prepare import prepare
 from denograd_jax._problems import Problem, pose_rows, pose_series
 from denograd_jax._refinement import Refinement
-from denograd_jax._refiner import Info, prepare, refiner
+from denograd_jax._refiner import Info, refiner
 from denograd_jax._run import Solution, Status, run
 from denograd_jax._tables import Table, listed, read_table, write_back
 from denograd_jax._timeline import Timeline, read_timeline
@@ -131,13 +132,10 @@ def refine(
         (300,)
     """
     started = clock.perf_counter()
+    counts = {"window": window, "max_steps": max_steps, "max_epochs": max_epochs}
     _refuse_fractions(
-        window=window,
-        horizon=horizon,
-        stride=stride,
-        max_steps=max_steps,
-        max_epochs=max_epochs,
-        seed=seed,
+        {"horizon": horizon, "stride": stride, "seed": seed}
+        | {name: count for name, count in counts.items() if count is not None}
     )
     opened = open_container(data, target)
     roles = _read_roles(opened, time, groups, frozen)
@@ -218,7 +216,6 @@ def _freeze(
     progress: Progress | None,
 ) -> tuple[Model, dict[str, object]]:
     """The model to trust, and how it came about."""
-    usable = usable_instances(task.problem, prepared)
     if model is not None and not isinstance(model, str):
         settings: dict[str, object] = {"model": f"given: {type(model).__name__}"}
         return in_user_units(model, task.table, task.problem), settings
@@ -227,7 +224,6 @@ def _freeze(
         name,
         task.problem,
         prepared,
-        usable,
         seed=seed,
         max_epochs=max_epochs,
         progress=None if progress is None else functools.partial(progress, "train"),
@@ -265,10 +261,10 @@ def _choose_rule(
     return _RULES[name](chosen.step_size, chosen.tolerance), chosen.max_steps, settings
 
 
-def _refuse_fractions(**counts: Any) -> None:
+def _refuse_fractions(counts: Mapping[str, Any]) -> None:
     for name, count in counts.items():
         whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-        if count is not None and not (whole and 0 <= count < 2**31):
+        if not whole or not 0 <= count < 2**31:
             raise UnsupportedError(f"{name} must be a whole number, 0 or more, not {count!r}.")
 
 
@@ -284,11 +280,19 @@ def _refuse_numbers(step_size: Any, tolerance: Any) -> None:
 def _solve(
     rule: Rule, model: Model, problem: Problem, max_steps: int, progress: Progress | None
 ) -> tuple[Solution, tuple[Info, Info]]:
-    """Run, and look at the residuals before the first and after the last step."""
+    """Run, and look at the residuals before the first and after the last step.
+
+    Always with a report, hence step by step: the step is compiled for the residuals anyway.
+    """
     r = refiner(model, rule, problem.layout)
     state = r.init(*problem.arrays)
     _, before = r.step(model.params, state)
-    report = None if progress is None else lambda step, total, _: progress("refine", step, total)
+
+    def report(step: int, max_steps: int, info: Info) -> None:
+        del info
+        if progress is not None:
+            progress("refine", step, max_steps)
+
     solution = run(r, model.params, state, max_steps, progress=report)
     _, after = r.step(model.params, solution.state)
     return solution, (before, after)
@@ -323,7 +327,7 @@ def _record(
         before=pd.DataFrame(table.values[:, shown], index=index, columns=labels),
         after=pd.DataFrame(after[:, shown], index=index, columns=labels),
         residuals=_residual_frame(index, table, problem, residuals),
-        scale=dict(zip(labels, table.scale[shown], strict=True)),
+        scale=dict(zip(table.labels, table.scale, strict=True)),
         status=Status(int(solution.status)),
         steps=int(solution.steps),
         look_ahead=timeline is not None,
@@ -347,9 +351,7 @@ def _moved(before: jax.Array, after: jax.Array) -> Floats:
 def _residual_table(info: Info, table: Table, problem: Problem) -> Floats:
     """Residuals `(N, n)` in the user's units; NaN where there is no target or none is finite."""
     residual = np.asarray(info.residual, np.float64) * table.scale[problem.targets]
-    residual[~np.asarray(info.valid)] = np.nan
-    if info.nonfinite > 0:  # the step reports those as 0
-        residual[(residual == 0).all(axis=1)] = np.nan
+    residual[~np.asarray(info.valid)[:, None] | ~np.isfinite(residual)] = np.nan
     found = problem.residuals_to_table(residual, len(table.labels))
     found[np.isnan(table.values)] = np.nan
     return found

@@ -27,7 +27,7 @@ class Refinement:
         residuals: One row per instance and target: the `label` of the row that holds the target,
             the `target`'s name, the residual `before` and `after` (prediction minus value, in the
             target's units). Without those that are missing or not finite.
-        scale: Standard deviation of each movable column, the unit of `sigmas` in `changes`.
+        scale: Standard deviation of each numeric column, the unit of `sigmas` in `changes`.
         status: Why the refinement ended.
         steps: Steps taken.
         look_ahead: Whether a value may depend on later rows.
@@ -124,8 +124,12 @@ class Refinement:
     def _residual_line(self) -> str:
         if not len(self.residuals):
             return "No residual of the model is known."
-        before, after = (self.residuals[when].abs().mean() for when in ("before", "after"))
-        return f"Mean |residual| of the model: {before:.4g} before, {after:.4g} after."
+        unit = self.residuals["target"].map({str(k): v for k, v in self.scale.items()})
+        before, after = ((self.residuals[when].abs() / unit).mean() for when in ("before", "after"))
+        return (
+            f"Mean |residual| of the model: {before:.4f} before, {after:.4f} after, in standard "
+            "deviations."
+        )
 
 
 def _repeated(labels: pd.Index, position: NDArray[np.intp]) -> Any:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from denograd_jax._refiner import Info, Refiner, State
-from denograd_jax._types import Params
+from denograd_jax._types import Model, Params
+from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data
 
 __all__ = ["History", "Progress", "Solution", "Status", "run"]
@@ -31,8 +32,8 @@ class Status(enum.IntEnum):
 
 _ADVICE = {
     Status.converged: "every residual is within the tolerance",
-    Status.max_steps: "some residuals still exceed the tolerance, as noise that the model cannot "
-    "explain does; more steps are not always better",
+    Status.max_steps: "these were the most steps allowed; residuals that still exceed the "
+    "tolerance may be what the model cannot know, so more steps are not always better",
     Status.nonfinite: "some instances had a residual or gradient that was not finite and were left "
     "where they were; check the model on them",
 }
@@ -94,7 +95,10 @@ class History:
 def _summarise(state: State, info: Info) -> dict[str, jax.Array]:
     del state
     size = jnp.abs(info.residual).mean(axis=1)
-    return {"active": info.active, "mean_abs_residual": size.mean(where=info.valid)}
+    return {
+        "active": info.active,
+        "mean_abs_residual": size.mean(where=info.valid & jnp.isfinite(size)),
+    }
 
 
 def run(
@@ -115,7 +119,8 @@ def run(
     Args:
         r: What `refiner(...)` returned.
         params: The frozen model's parameters.
-        state: What `r.init(...)` returned, or the state of an earlier `Solution`.
+        state: What `r.init(...)` returned, or the state of an earlier `Solution` (which brings the
+            numbers of its rule along).
         max_steps: Most steps to take.
         history: What to keep of each step; the loop then runs on the host.
         progress: Called after each step; the loop then runs on the host.
@@ -123,26 +128,34 @@ def run(
     Returns:
         `Solution`. Under `vmap` every field, the status too, has the mapped axis.
     """
+    if isinstance(params, Model):
+        raise UnsupportedError("pass the model's params, not the model: run(r, model.params, ...).")
     if history is None and progress is None:
-        last, info = _loop(r.step, params, state, max_steps)
+        last, info = _loop_of(r.step)(params, state, max_steps)
     else:
         last, info = _loop_on_host(r.step, params, state, max_steps, history, progress)
     x, y = _values(last.data)
     return Solution(x, y, _status(info), last.step - state.step, info, last)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _loop(step: Any, params: Params, state: State, max_steps: jax.Array) -> tuple[State, Info]:
-    begin = state.step
+@functools.lru_cache(maxsize=32)
+def _loop_of(step: Any) -> Callable[[Params, State, Any], tuple[State, Info]]:
+    """The compiled loop of a step; it lives as long as the step is in use."""
 
-    def unfinished(carry: tuple[State, Info]) -> jax.Array:
-        state, info = carry
-        return (state.step - begin < max_steps) & (info.active > 0)
+    @jax.jit
+    def loop(params: Params, state: State, max_steps: jax.Array) -> tuple[State, Info]:
+        begin = state.step
 
-    def body(carry: tuple[State, Info]) -> tuple[State, Info]:
-        return step(params, carry[0])  # type: ignore[no-any-return]
+        def unfinished(carry: tuple[State, Info]) -> jax.Array:
+            state, info = carry
+            return (state.step - begin < max_steps) & (info.active > 0)
 
-    return jax.lax.while_loop(unfinished, body, (state, _no_info(step, params, state)))
+        def body(carry: tuple[State, Info]) -> tuple[State, Info]:
+            return step(params, carry[0])  # type: ignore[no-any-return]
+
+        return jax.lax.while_loop(unfinished, body, (state, _no_info(step, params, state)))
+
+    return loop
 
 
 def _loop_on_host(
@@ -154,6 +167,11 @@ def _loop_on_host(
     progress: Progress | None,
 ) -> tuple[State, Info]:
     info = _no_info(step, params, state)
+    if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((params, state))):
+        raise UnsupportedError(
+            "history and progress run on the host: call run outside jit and vmap, or scan over "
+            "r.step and return its info."
+        )
     for number in range(1, max_steps + 1):
         before = state
         state, info = step(params, state)

@@ -5,6 +5,7 @@ caller decides how much is in memory; `start` may be traced, `size` may not.
 """
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ from denograd_jax._types import Instances, Targets
 from denograd_jax.errors import ShapeError
 from denograd_jax.rules import Consensus, Move
 
-__all__ = ["Data", "Layout", "Rows", "Windows", "rows", "windows"]
+__all__ = ["Cut", "Data", "Layout", "Rows", "Windows", "rows", "windows"]
 
 
 class Data(NamedTuple):
@@ -52,7 +53,15 @@ class Cut(NamedTuple):
 
 
 class Layout(Protocol):
-    """What the refiner asks of a layout; hashable, since it is a static part of the program."""
+    """What the refiner asks of a layout; hashable, since it is a static part of the program.
+
+    Attributes:
+        shared: False where targets begin as a copy of columns of x.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether targets that are columns of x are one variable with them."""
 
     def check(self, x: jax.Array, y: jax.Array | None) -> None:
         """Raise `ShapeError` where x and y do not fit the layout."""
@@ -86,6 +95,8 @@ class Layout(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """Every row of x, with the same row of y, is one instance."""
+
+    shared = True
 
     def check(self, x: jax.Array, y: jax.Array | None) -> None:
         """See `Layout`."""
@@ -170,6 +181,7 @@ class Windows:
     consensus: Consensus | None = None
     target_columns: tuple[int, ...] | None = None
     flatten: bool = False
+    shared: bool = True
 
     def __post_init__(self) -> None:
         """Refuse numbers that describe no window."""
@@ -201,6 +213,8 @@ class Windows:
             )
         if y is not None:
             _check_aligned(x, y)
+        if self.target_columns == ():
+            raise ShapeError("target_columns names no column.")
         for column in self.target_columns or ():
             if not 0 <= column < x.shape[1]:
                 raise ShapeError(f"target column {column} is not among {x.shape[1]} channels.")
@@ -333,7 +347,8 @@ class Windows:
 def rows() -> Rows:
     """Tabular data: every row is one instance, moved by its own gradient.
 
-    Look-ahead: no; rows do not see each other.
+    Look-ahead: no; rows see each other only in the column mean that stands in for missing cells
+    of x, and in a rule that looks at the whole data set.
     """
     return Rows()
 
@@ -346,6 +361,7 @@ def windows(
     target_columns: Sequence[int] | None = None,
     *,
     flatten: bool = False,
+    shared: bool = True,
 ) -> Windows:
     """A series in sliding windows, whose corrections of one step are combined into one.
 
@@ -354,18 +370,23 @@ def windows(
     Args:
         length: Steps in a window, W.
         horizon: Steps from the last of a window to its target, h.
-        stride: Steps from one window to the next, counted from the first step of the array.
+        stride: Steps from one window to the next, counted from the first step of the array, not of
+            a segment.
         consensus: "visits" divides by all windows that contain a step (the published rule),
             "votes" by those that the gate let in, "sum" adds up; None leaves it to the rule.
         target_columns: Columns of x that are the target. Input and target are then one variable,
             moved by both kinds of windows; y must not be given.
         flatten: Hand each window to the model as one vector `(W*C,)`, step by step.
+        shared: Whether target columns are one variable with the input; otherwise y begins as a
+            copy of them and drifts apart, as in the published rule.
 
     Raises:
         ShapeError: If a number is below 1.
+        TypeError: If a number is not whole.
     """
-    columns = None if target_columns is None else tuple(int(c) for c in target_columns)
-    return Windows(length, horizon, stride, consensus, columns, flatten)
+    columns = None if target_columns is None else tuple(operator.index(c) for c in target_columns)
+    length, horizon, stride = (operator.index(n) for n in (length, horizon, stride))
+    return Windows(length, horizon, stride, consensus, columns, flatten, shared)
 
 
 def _check_aligned(x: jax.Array, y: jax.Array) -> None:

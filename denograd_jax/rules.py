@@ -21,7 +21,9 @@ __all__ = [
     "Rule",
     "gauss_newton",
     "hard_gate",
+    "inverse_norm",
     "soft_gate",
+    "squared_norm",
     "unit_step",
 ]
 
@@ -49,7 +51,8 @@ class Rule(NamedTuple):
     """One instance's move, and how the moves of a data set are put together.
 
     Build your own from pure functions: equal functions share one compilation, hyperparameters
-    are traced, so they can be swept with `vmap` and learnt with `grad`.
+    are traced, so they can be swept with `vmap` and learnt with `grad`. A rule has no state of its
+    own from step to step.
 
     Attributes:
         hyperparameters: Numbers that `move` and `rescale` read.
@@ -57,7 +60,15 @@ class Rule(NamedTuple):
         rescale: `rescale(squared_norm) -> factor` for all moves of a step, from the sum of squares
             of all gradients of the data set; None for a rule that needs no look at the whole.
         consensus: How overlapping windows are combined where the layout does not say.
-        takes_labels: Whether the rule is defined for class labels, which have no dL/dy.
+        takes_labels: Whether the rule is defined for class labels, which have no dL/dy (it is 0).
+
+    Example:
+        Plain gradient descent on the input alone:
+
+        >>> def descend(numbers, gradients):
+        ...     x = -numbers["rate"] * gradients.x
+        ...     return Move(x, 0 * gradients.y, hard_gate(gradients.residual, 0.0))
+        >>> rule = Rule({"rate": 0.1}, descend)
     """
 
     hyperparameters: Hyperparameters
@@ -119,11 +130,11 @@ def unit_step(
     Source:
         Alonso-Ramos et al., "DenoGrad", arXiv 2511.10161.
     """
-    hyperparameters: Hyperparameters = {"step_size": step_size, "tolerance": tolerance}
+    hyperparameters = _numbers(step_size=step_size, tolerance=tolerance)
     if norm == "instance":
         return Rule(hyperparameters, _unit_move(gate))
     if norm == "dataset":
-        return Rule(hyperparameters, _gradient_move(gate), _inverse_norm, consensus="sum")
+        return Rule(hyperparameters, _gradient_move(gate), inverse_norm, consensus="sum")
     raise ValueError(f'norm must be "instance" or "dataset", not {norm!r}')
 
 
@@ -154,13 +165,23 @@ def gauss_newton(
     Source:
         The description of the PyTorch package 2.0.0; compare Boggs, Byrd and Schnabel 1987.
     """
-    hyperparameters: Hyperparameters = {
-        "step_size": step_size,
-        "tolerance": tolerance,
-        "x_weight": x_weight,
-        "y_weight": y_weight,
-    }
+    hyperparameters = _numbers(
+        step_size=step_size, tolerance=tolerance, x_weight=x_weight, y_weight=y_weight
+    )
     return Rule(hyperparameters, _projection_move(gate), consensus="votes", takes_labels=False)
+
+
+def _numbers(**numbers: float | jax.Array) -> Hyperparameters:
+    """Refuse what is negative or not finite, where it is a plain number and not traced."""
+    for name, number in numbers.items():
+        if isinstance(number, int | float) and not 0 <= number < float("inf"):
+            raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
+        if jnp.ndim(number) > 0:
+            raise ValueError(
+                f"{name} must be one number, not an array of shape {jnp.shape(number)}: freeze "
+                "columns by masks, sweep values by vmap."
+            )
+    return dict(numbers)
 
 
 # The factories below are cached, so that two rules with the same gate share their compilation.
@@ -170,7 +191,7 @@ def gauss_newton(
 def _unit_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
     def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
         m = gate(g.residual, h["tolerance"])
-        factor = -h["step_size"] * m * _inverse_norm(squared_norm(g))
+        factor = -h["step_size"] * m * inverse_norm(squared_norm(g))
         return Move(factor * g.x, factor * g.y, m)
 
     return move
@@ -190,7 +211,7 @@ def _gradient_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients
 def _projection_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
     def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
         m = gate(g.residual, h["tolerance"])
-        inverse = _inverse_norm(squared_norm(g))
+        inverse = inverse_norm(squared_norm(g))
         length = _norm(g.residual) * _norm(g.y) * inverse  # ||r|| / ||(f', -1)||
         factor = -h["step_size"] * m * length * inverse
         return Move(factor * h["x_weight"] * g.x, factor * h["y_weight"] * g.y, m)
@@ -203,7 +224,7 @@ def squared_norm(g: InputGradients) -> Scalar:
     return jnp.sum(g.x * g.x) + jnp.sum(g.y * g.y)
 
 
-def _inverse_norm(squared: Scalar) -> Scalar:
+def inverse_norm(squared: Scalar) -> Scalar:
     """1 / sqrt(squared), 0 at 0, with a finite derivative there (hence the double `where`)."""
     positive = squared > 0
     return jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, squared, 1)), 0)
@@ -211,4 +232,4 @@ def _inverse_norm(squared: Scalar) -> Scalar:
 
 def _norm(v: jax.Array) -> Scalar:
     squared = jnp.sum(v * v)
-    return squared * _inverse_norm(squared)
+    return squared * inverse_norm(squared)

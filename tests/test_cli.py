@@ -1,5 +1,6 @@
 """The command line: files in and out, exit codes, and no half-written file."""
 
+import codecs
 import gzip
 import os
 import signal
@@ -295,11 +296,11 @@ def test_ctrl_c_while_writing_leaves_nothing(source, fake_refine, monkeypatch, c
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from denograd_jax.cli import _screen, main
+from denograd_jax.cli import _screen, entry_point
 def announce(self, stage, done, total):
     print(stage, flush=True)
 _screen.StageBar.__call__ = announce
-sys.exit(main())
+entry_point()
 """
 
 
@@ -325,8 +326,7 @@ def test_ctrl_c_while_training(source):
 
 
 def test_the_process_exits_with_the_code(source):
-    call = "import sys; from denograd_jax.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", call, "refine", "missing.csv", "--target", "price"]
+    command = [sys.executable, "-m", "denograd_jax", "refine", "missing.csv", "--target", "price"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "denograd-jax: missing.csv does not exist: check the path.\n"
@@ -455,3 +455,25 @@ def test_a_folder_can_be_checked_before_it_is_made(tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(FileError, match="is a file"):
         _outputs.check_folder(tmp_path / "file" / "new")
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_line_ends_and_the_mark_of_utf8_are_kept(source, mark, newline):
+    """A dry copy by way of zero steps: the file comes back byte by byte."""
+    content = Path("houses.csv").read_bytes().replace(b"\n", newline)
+    Path("windows.csv").write_bytes(mark + content)
+    arguments = "refine windows.csv --target price --max-steps 0 --max-epochs 1 --out same.csv"
+    assert main(arguments.split()) == 0
+    assert Path("same.csv").read_bytes() == mark + content
+
+
+def test_decimal_commas_are_refused(source, capsys):
+    Path("german.csv").write_text("a;price\n1,5;2\n2,25;3\n")
+    assert main(["refine", "german.csv", "--target", "price"]) == 2
+    assert "writes numbers with commas (column 'a': 1,5)" in capsys.readouterr().err
+
+
+def test_time_without_series_is_a_mistake(source, capsys):
+    assert main(["refine", "houses.csv", "--target", "price", "--time", "id"]) == 2
+    assert "add --series" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_arrays(dtype, order):
     assert (result.data.dtype, result.data.shape) == (array.dtype, array.shape)
     assert array.tobytes() == copied
     assert result.data[1, 0] is None if dtype == "object" else np.isnan(result.data[1, 0])
-    assert (result.data != array).all()
+    assert (np.delete(result.data, 1, axis=0) != np.delete(array, 1, axis=0)).all()
     np.testing.assert_array_equal(result.target, result.data[:, 2])
     assert result.data.flags.writeable
     assert not np.shares_memory(result.data, array)
@@ -209,16 +209,15 @@ def frames(draw):
             datetime.datetime(2000, 1, 1), datetime.datetime(2030, 1, 1)
         ),
     }
-    rows = draw(st.sampled_from([2, ROWS]))
-    index = draw(st.sampled_from(list(INDEXES.values())))[:rows]
+    index = draw(st.sampled_from(list(INDEXES.values())))
     chosen = draw(st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=4))
     labels = draw(st.permutations(draw(st.sampled_from(list(LABELS.values())))))
     columns = {}
     for label, kind in zip(labels, chosen, strict=False):
-        cells = draw(st.lists(kinds[kind], min_size=rows, max_size=rows))
+        cells = draw(st.lists(kinds[kind], min_size=ROWS, max_size=ROWS))
         columns[label] = pd.Series(cells, index, dtype=object).astype(kind)
     target = pd.Series(
-        draw(st.lists(floats, min_size=rows, max_size=rows)), index, name="target", dtype=float
+        draw(st.lists(floats, min_size=ROWS, max_size=ROWS)), index, name="target", dtype=float
     )
     frame = pd.DataFrame(columns, index=index)
     frame.columns = pd.Index(list(columns))

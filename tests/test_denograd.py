@@ -88,7 +88,7 @@ def test_shapes_and_dtypes_come_back(rng, given):
     x.flags.writeable = y.flags.writeable = False
     before = x.copy(), y.copy()
     found = DenoGrad(model_of(net), "squared_error").fit_transform(x, y, max_epochs=2)
-    expected = np.dtype(given) if given.startswith("float") else np.dtype("float32")
+    expected = np.dtype(given) if given.startswith("float") else np.dtype("float64")
     for i in range(2):
         assert found[i].shape == before[i].shape
         assert found[i].dtype == expected
@@ -119,6 +119,27 @@ def test_data_frame_with_its_target_among_the_columns(rng, x64):
     net = oracle.Net(rng, 1, outputs=2)
     found = DenoGrad(model_of(net), "squared_error").fit_transform(frame, ["a", "goal"], **CALL)
     assert found[1].shape == (30, 2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:1", jax.devices()[2], None])
+def test_devices(rng, device):
+    x, y = rng.normal(size=(10, 2)), rng.normal(size=10)
+    denoiser = DenoGrad(model_of(oracle.Net(rng, 2)), "squared_error", device)
+    assert np.isfinite(denoiser.fit_transform(x, y, max_epochs=1)[0]).all()
+
+
+def test_ways_to_name_or_give_the_target(rng):
+    frame = pd.DataFrame(rng.normal(size=(6, 3)), columns=["a", "b", 2])
+    model = model_of(oracle.Net(rng, 3))
+    values = frame["b"].to_numpy()
+    for y in ("b", ["b"], frame.columns[1:2], np.array(["b"]), values, frame["b"], list(values)):
+        found = DenoGrad(model, "squared_error").fit(frame, y).transform(max_epochs=1)
+        np.testing.assert_allclose(np.ravel(found[1]), values, atol=0.06)
+    assert DenoGrad(model, "squared_error").fit(frame, 2).transform(max_epochs=1)[1].shape == (6,)
+    nullable = frame.astype("Float64")
+    nullable.iloc[0, 0] = pd.NA
+    found = DenoGrad(model, "squared_error").fit_transform(nullable, "b", max_epochs=1)
+    assert np.isnan(found[0]).sum() == 1
 
 
 class Nnx(nnx.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from denograd_jax import Status, errors, layouts, refiner, rules, run
+from denograd_jax import History, Model, Status, errors, layouts, refiner, rules, run
 from tests import oracle
 from tests.models import linear, tanh_net
 
@@ -108,21 +108,120 @@ def test_class_labels_move_the_features_alone(rng, x64):
         np.testing.assert_allclose(state.data.x[i], x[i] - 0.05 * g / np.linalg.norm(g), atol=1e-12)
         np.testing.assert_allclose(info.residual[i], -np.log(p[labels[i]]), atol=1e-12)
     np.testing.assert_array_equal(state.data.y, labels)
+    r = refiner(lambda w, x: w @ x, rules.gauss_newton(), loss=loss, refine_targets=False)
+    state = r.init(x, labels)
     with pytest.raises(errors.UnsupportedError, match="class labels do not have"):
-        refiner(linear, rules.gauss_newton(), refine_targets=False).init(x, labels)
+        r.step(jnp.asarray(w), state)
 
 
-def test_integer_targets_of_a_regression_are_numbers(rng):
+@pytest.mark.parametrize("refine_targets", [True, False])
+def test_integer_targets_of_a_regression_are_numbers(rng, refine_targets):
+    """Also where they are held fixed, dL/dy counts in the norm."""
     x, y = rng.normal(size=(6, 2)), rng.integers(-3, 3, 6)
     w = jnp.array([1.0, -1.0])
-    for refine_targets in (True, False):
-        r = refiner(linear, refine_targets=refine_targets)
-        found = run(r, w, r.init(x, y), max_steps=3)
-        floats = run(r, w, r.init(x, y.astype(np.float32)), max_steps=3)
-        moved = np.abs(np.asarray(found.y) - y).max()
-        assert (moved > 0) == refine_targets
-        if refine_targets:
-            np.testing.assert_array_equal(found.x, floats.x)
+    r = refiner(linear, refine_targets=refine_targets)
+    found = run(r, w, r.init(x, y), max_steps=3)
+    floats = run(r, w, r.init(x, y.astype(np.float32)), max_steps=3)
+    np.testing.assert_array_equal(found.x, floats.x)
+    np.testing.assert_array_equal(found.y, floats.y)
+    assert (np.abs(np.asarray(found.y) - y).max() > 0) == refine_targets
+
+
+def test_parameters_wider_than_the_data(rng, x64):
+    """float64 weights and float32 data: refined in the data's precision."""
+    with jax.numpy_dtype_promotion("standard"):
+        r = refiner(linear, layout=layouts.rows())
+        x, y = np.float32(rng.normal(size=(6, 2))), np.float32(rng.normal(size=6))
+        found = run(r, jnp.array([1.0, -1.0], jnp.float64), r.init(x, y), max_steps=3)
+    assert found.x.dtype == jnp.float32
+    assert found.steps == 3
+
+
+def test_a_move_that_is_not_finite_is_not_made(rng):
+    """A rule that divides by zero for one window spoils neither it nor its neighbours."""
+
+    def explode(numbers, g):
+        blow_up = jnp.where(g.residual[0] > 2, jnp.inf, 0.1)
+        return rules.Move(blow_up * g.x, 0 * g.y, jnp.ones_like(g.residual[0]))
+
+    x, y = np.zeros((9, 1), np.float32), np.zeros(9, np.float32)
+    y[5] = -3
+    r = refiner(lambda _, x: x.sum() + 1, rules.Rule({}, explode), layouts.windows(2))
+    state, info = r.step(None, r.init(x, y))
+    assert info.nonfinite == 1
+    assert np.isfinite(state.data.x).all()
+
+
+def test_a_loss_that_divides_by_the_target():
+    """A missing target is not put through the loss as zero."""
+    r = refiner(lambda _, x: x, rules.unit_step(0.1, 0.0), loss=lambda p, t: ((p - t) / t) ** 2)
+    x, y = np.ones((1, 2), np.float32), np.array([[2.0, np.nan]], np.float32)
+    state, info = r.step(None, r.init(x, y))
+    assert info.nonfinite == 0
+    assert state.data.x[0, 0] > 1
+    assert state.data.x[0, 1] == 1
+
+
+def test_a_joint_loss_needs_all_targets():
+    r = refiner(lambda _, x: x, rules.unit_step(0.1, 0.0), loss=lambda p, t: jnp.sum((p - t) ** 2))
+    x, y = np.ones((2, 2), np.float32), np.array([[2.0, np.nan], [2.0, 3.0]], np.float32)
+    found = run(r, None, r.init(x, y), max_steps=2)
+    np.testing.assert_array_equal(found.x[0], x[0])
+    assert (found.x[1] > 1).all()
+
+
+def test_a_label_of_a_segment_that_comes_back_is_another_segment():
+    r = refiner(sum_of, rules.unit_step(0.1, 0.0), layouts.windows(2))
+    x, y = np.ones((8, 1), np.float32), np.zeros(8, np.float32)
+    _, info = r.step(None, r.init(x, y, segments=np.array([0, 0, 0, 1, 0, 0, 0, 0])))
+    assert info.valid.tolist() == [True, False, False, False, True, True]
+    with pytest.raises(errors.ShapeError, match="no instance to refine"):
+        r.init(x, y, segments=np.arange(8) // 2)
+    with pytest.raises(errors.ShapeError, match="integers"):
+        r.init(x, y, segments=["a"] * 8)
+
+
+def test_targets_that_drift_apart_from_their_column(rng, x64):
+    """`shared=False` is the published behaviour: y is a copy of the column."""
+    net = oracle.Net(rng, 4 * 2)
+    x = rng.normal(size=(20, 2))
+    params = {k: jnp.asarray(v) for k, v in net.params.items()}
+    layout = layouts.windows(4, target_columns=[1], shared=False)
+    r = refiner(tanh_net, layout=layout)
+    found = run(r, params, r.init(x), max_steps=4)
+    expected = oracle.refine_series(net, x, x[:, [1]], UNIT, 4, 4, 1, 1, "visits")
+    np.testing.assert_allclose(found.x, expected[0], atol=1e-10)
+    np.testing.assert_allclose(found.y, expected[1], atol=1e-10)
+
+
+def test_a_missing_target_is_not_invented():
+    x, y = np.ones((3, 2), np.float32), np.array([1.0, np.nan, 2.0], np.float32)
+    r = refiner(sum_of)
+    found = run(r, None, r.init(x, y, movable_y=True), max_steps=2)
+    assert np.isnan(found.y[1])
+
+
+def test_a_state_of_another_rule_is_refused():
+    state = refiner(sum_of).init(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(errors.UnsupportedError, match="begin with this refiner's own init"):
+        refiner(sum_of, rules.gauss_newton()).step(None, state)
+
+
+def test_donated_state_leaves_the_callers_numbers_alone():
+    step_size = jnp.float32(0.05)
+    r = refiner(sum_of, rules.unit_step(step_size))
+    jax.jit(r.step, donate_argnums=1)(None, r.init(np.ones((3, 2)), np.ones(3)))
+    assert not step_size.is_deleted()
+
+
+def test_refiners_that_are_gone_free_what_they_held():
+    """A sweep over many models does not fill the memory: the caches are small."""
+    alive = len(jax.live_arrays())
+    for i in range(70):
+        weights = jnp.full(2, float(i))
+        r = refiner(lambda _, x, weights=weights: weights @ x)
+        r.init(np.ones((3, 2)), np.ones(3))
+    assert len(jax.live_arrays()) - alive < 40 + 40
 
 
 def test_an_instance_that_is_not_finite_is_left_and_counted():
@@ -254,6 +353,30 @@ def test_a_model_that_does_not_fit_its_target():
         r.step(None, r.init(np.zeros((4, 3)), np.zeros(4)))
 
 
+@pytest.mark.parametrize("prediction", [1, (jnp.ones(1),), jnp.ones(1, int), None])
+def test_a_model_that_returns_no_floating_point_array(prediction):
+    r = refiner(lambda _, x: prediction)
+    with pytest.raises(errors.ModelError, match="one floating-point array"):
+        r.step(None, r.init(np.zeros((4, 3)), np.zeros(4)))
+
+
+def test_what_is_no_function_is_refused():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, params, x):
+            return x.sum()
+
+    with pytest.raises(errors.UnsupportedError, match="must be a pure function"):
+        refiner(Unhashable())
+    r = refiner(sum_of)
+    state = r.init(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(errors.UnsupportedError, match=r"model\.params"):
+        run(r, Model(sum_of, None), state)
+    with pytest.raises(errors.UnsupportedError, match="outside jit and vmap"):
+        jax.jit(lambda s: run(r, None, s, history=History()))(state)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_a_single_prediction_may_have_any_shape(shape):
     r = refiner(lambda _, x: x.sum().reshape(shape))
@@ -270,6 +393,9 @@ def test_a_single_prediction_may_have_any_shape(shape):
         (lambda: layouts.windows(3, consensus="mean"), "consensus"),
         (lambda: rules.unit_step(norm="rows"), "norm"),
         (lambda: refiner(sum_of, chunk_size=0), "chunk_size"),
+        (lambda: rules.unit_step(-0.1), "step_size must be a finite number"),
+        (lambda: rules.gauss_newton(tolerance=float("nan")), "tolerance"),
+        (lambda: rules.unit_step(jnp.ones(3)), "one number"),
     ],
 )
 def test_bad_settings(call, says):

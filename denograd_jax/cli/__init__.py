@@ -1,12 +1,24 @@
 """The command `denograd-jax`: files in, refined files and a report out."""
 
+import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["entry_point", "main"]
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 """Exit codes."""
+
+
+def entry_point() -> None:
+    """What the installed command calls: `main`, and out of the process with its code."""
+    code = main()
+    if code == INTERRUPTED:
+        # Threads of XLA may be in the middle of a program, which an orderly exit would take apart
+        # under their hands. Nothing is left to be tidied up.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

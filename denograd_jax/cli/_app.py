@@ -171,7 +171,7 @@ def refine(
         {
             "target": target,
             "frozen": freeze or (),
-            "window": _window(series, window, horizon, stride, target),
+            "window": _window(series, window, horizon, stride, target, [time, *(group or [])]),
             "horizon": horizon,
             "stride": stride,
             "time": time,
@@ -191,13 +191,20 @@ def refine(
 
 
 def _window(
-    series: bool, window: int | None, horizon: int, stride: int, target: list[str] | None
+    series: bool,
+    window: int | None,
+    horizon: int,
+    stride: int,
+    target: list[str] | None,
+    order: list[str | None],
 ) -> int | None:
     """The window's length; None for rows."""
     if series or window is not None:
         return window or 24
     if (horizon, stride) != (1, 1):
         raise typer.BadParameter("--horizon and --stride are for a series: add --series.")
+    if any(order):
+        raise typer.BadParameter("--time and --group are for a series: add --series.")
     if not target:
         raise typer.BadParameter(
             "name the column that the others explain with --target, or add --series."

@@ -1,6 +1,7 @@
 """Tables read from files and written back with every unchanged cell as it was."""
 
 import bz2
+import codecs
 import dataclasses
 import gzip
 import io
@@ -40,11 +41,15 @@ class TableFile:
         frame: The values, with the types that they have or seem to have.
         cells: The same cells as text, exactly as in the file; None for Parquet.
         separator: What stands between the cells of a CSV line.
+        newline: What ends it.
+        encoding: UTF-8, with or without the mark that some spreadsheets want.
     """
 
     frame: pd.DataFrame
     cells: pd.DataFrame | None = None
     separator: str = ","
+    newline: str = "\n"
+    encoding: str = "utf-8"
 
 
 def split_ending(path: Path) -> tuple[str, str]:
@@ -126,7 +131,13 @@ def write_refined(refined: pd.DataFrame, source: TableFile, path: Path) -> None:
         before, after = source.frame[label], refined[label]
         rows = np.flatnonzero(before.ne(after) & ~(before.isna() & after.isna()))
         cells.iloc[rows, j] = after.iloc[rows].astype(str).to_numpy()
-    cells.to_csv(path, sep=source.separator, index=_has_index(cells))
+    cells.to_csv(
+        path,
+        sep=source.separator,
+        index=_has_index(cells),
+        lineterminator=source.newline,
+        encoding=source.encoding,
+    )
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
@@ -147,7 +158,8 @@ def _read_parquet(path: Path) -> TableFile:
 
 def _read_csv(path: Path) -> TableFile:
     with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
-        text = file.read().decode("utf-8-sig")
+        content = file.read()
+    text = content.decode("utf-8-sig")
     if not text.strip():
         raise FileError(f"{path} is empty.")
     header = text.lstrip().partition("\n")[0]
@@ -166,7 +178,26 @@ def _read_csv(path: Path) -> TableFile:
     for label in frame.select_dtypes("number"):
         if cells[label].str.fullmatch(_IDENTIFIER).any():
             frame[label] = cells[label].where(frame[label].notna())
-    return TableFile(_index_unnamed(frame), _index_unnamed(cells), separator)
+    _refuse_decimal_commas(path, frame)
+    return TableFile(
+        _index_unnamed(frame),
+        _index_unnamed(cells),
+        separator,
+        newline="\r\n" if header.endswith("\r") else "\n",
+        encoding="utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8",
+    )
+
+
+def _refuse_decimal_commas(path: Path, frame: pd.DataFrame) -> None:
+    """Numbers such as 1,5 would be taken for text, and left out without a word."""
+    for label in frame.select_dtypes("string"):
+        written = frame[label].dropna()
+        with_comma = written[written.str.contains(",", regex=False)]
+        if len(with_comma) and written.str.fullmatch(r"[+-]?\d+(,\d+)*").all():
+            raise FileError(
+                f"{path} writes numbers with commas (column {label!r}: {with_comma.iloc[0]}): save "
+                "it with decimal points, and nothing between thousands."
+            )
 
 
 def _refuse_repeated(path: Path, names: list[str]) -> None:

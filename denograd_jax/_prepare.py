@@ -1,0 +1,190 @@
+"""Arrays as they come, checked, widened, masked and filled: what a step and training start from."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from denograd_jax.errors import DataError, ShapeError, UnsupportedError
+from denograd_jax.layouts import Data, Layout
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    layout: Layout,
+    x: Any,
+    y: Any = None,
+    observed_x: Any = None,
+    observed_y: Any = None,
+    movable_x: Any = None,
+    movable_y: Any = None,
+    segments: Any = None,
+    *,
+    refine_targets: bool = True,
+) -> Data:
+    """Check arrays and masks against the layout and each other, and make them `Data`.
+
+    Raises:
+        ShapeError: Shapes that do not fit, or no instance with a target.
+        DataError: Infinite values, or nothing observed.
+        UnsupportedError: What is no array of real numbers, or no boolean mask.
+    """
+    x = _as_values("x", x)
+    y = None if y is None else _as_values("y", y)
+    layout.check(x, y)
+    given = _Given(
+        x,
+        y,
+        _mask("observed_x", observed_x, x, default=True),
+        _mask("observed_y", observed_y, y, default=True),
+        _mask("movable_x", movable_x, x),
+        _mask("movable_y", movable_y, y),
+        None if segments is None else _as_segments(segments, x.shape[0]),
+    )
+    data: Data
+    data, counts = _prepare(layout, refine_targets, given)
+    if not isinstance(counts.instances, jax.core.Tracer):  # under `jit` values are not at hand
+        _refuse(counts, targets_apart=y is not None)
+    return data
+
+
+class _Given(NamedTuple):
+    """Arrays and masks before anything is filled; a mask of None is the default one."""
+
+    x: jax.Array
+    y: jax.Array | None
+    observed_x: jax.Array
+    observed_y: jax.Array | None
+    movable_x: jax.Array | None
+    movable_y: jax.Array | None
+    segments: jax.Array | None
+
+
+class _Counts(NamedTuple):
+    """What decides whether there is anything to refine."""
+
+    infinite_x: jax.Array
+    infinite_y: jax.Array
+    observed_x: jax.Array
+    observed_y: jax.Array
+    instances: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _prepare(layout: Any, refine_targets: bool, given: _Given) -> tuple[Data, _Counts]:
+    if given.y is None and not layout.shared:
+        given = _copy_targets(given, list(layout.target_columns))
+    x, y = given.x, given.y
+    dtype = _working_dtype(x) if y is None else _working_dtype(x, y)
+    seen_x = _seen(x, given.observed_x)
+    x = jnp.where(seen_x, x.astype(dtype), 0)
+    moves_x = seen_x if given.movable_x is None else given.movable_x
+    seen_y = moves_y = None
+    if y is not None:
+        seen_y = _seen(y, given.observed_y)
+        integers = jnp.issubdtype(y.dtype, jnp.integer) and not refine_targets
+        y = jnp.where(seen_y, y if integers else y.astype(dtype), 0)
+        # A missing target judges no instance, so nothing could impute it.
+        moves_y = seen_y & refine_targets
+        moves_y = moves_y if given.movable_y is None else moves_y & given.movable_y
+    elif not refine_targets:
+        moves_x = moves_x.at[:, jnp.array(layout.target_columns)].set(False)
+    filled = layout.fill(x, seen_x, given.segments)
+    data = Data(filled, y, seen_x, seen_y, moves_x, moves_y, given.segments)
+    instances = layout.gather(data, jnp.arange(layout.count(data))).valid.sum()
+    counts = _Counts(
+        jnp.isinf(x).sum(),
+        jnp.zeros((), int) if y is None else jnp.isinf(y).sum(),
+        seen_x.sum(),
+        jnp.ones((), int) if seen_y is None else seen_y.sum(),
+        instances,
+    )
+    return data, counts
+
+
+def _copy_targets(given: _Given, columns: list[int]) -> _Given:
+    """Targets that start as columns of x and then go their own way."""
+    masks = given.observed_x[:, columns], given.movable_x
+    return given._replace(
+        y=given.x[:, columns],
+        observed_y=masks[0],
+        movable_y=None if masks[1] is None else masks[1][:, columns],
+    )
+
+
+def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
+    for name, infinite, observed in (
+        ("x", counts.infinite_x, counts.observed_x),
+        ("y", counts.infinite_y, counts.observed_y),
+    ):
+        if infinite > 0:
+            raise DataError(
+                f"{name} has {infinite} infinite value(s), or too large for its precision: "
+                "replace them, or set them to NaN to have them treated as missing."
+            )
+        if observed == 0 and (name == "x" or targets_apart):
+            raise DataError(f"every cell of {name} is missing: there is nothing to refine.")
+    if counts.instances == 0:
+        raise ShapeError(
+            "there is no instance to refine: no window fits into any segment, or the target is "
+            "missing wherever one ends. Use shorter windows or fewer segments."
+        )
+
+
+def _as_values(name: str, values: Any) -> jax.Array:
+    try:
+        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+            array = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"{name} must be an array of numbers, not {type(values).__name__} "
+            f"({getattr(values, 'dtype', 'no dtype')}): encode text and categories first, or use "
+            "denograd_jax.refine with a data frame."
+        ) from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise UnsupportedError(f"{name} must be real, not {array.dtype}.")
+    return array.astype(jnp.float32) if array.dtype == bool else array
+
+
+def _working_dtype(*arrays: jax.Array) -> Any:
+    """At least float32, whatever is widest: corrections are below half precision's spacing."""
+    floating = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    default = jnp.zeros(()).dtype  # for integers: float32, or float64 where JAX prefers it
+    widest = max(floating, key=lambda d: d.itemsize, default=default)
+    return widest if widest.itemsize >= 4 else np.dtype("float32")
+
+
+def _mask(name: str, mask: Any, like: Any, *, default: bool | None = None) -> Any:
+    """A boolean mask in the shape of `like`; without a mask, `default` everywhere, or None."""
+    if like is None or (mask is None and default is None):
+        return None
+    mask = jnp.asarray(default if mask is None else mask)
+    if mask.dtype != bool:
+        raise UnsupportedError(f"{name} must be a boolean mask, not {mask.dtype}.")
+    try:
+        return jnp.broadcast_to(mask, like.shape)
+    except ValueError as error:
+        raise ShapeError(
+            f"{name} of shape {mask.shape} does not broadcast to shape {like.shape}."
+        ) from error
+
+
+def _seen(values: jax.Array, observed: Any) -> jax.Array:
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    return observed & ~jnp.isnan(values) if floating else jnp.asarray(observed)
+
+
+def _as_segments(segments: Any, steps: int) -> jax.Array:
+    """Segments numbered in order, so that a label that comes back later is another segment."""
+    labels = segments if isinstance(segments, jax.Array) else np.asarray(segments)
+    if labels.shape != (steps,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ShapeError(
+            f"segments must be integers of shape ({steps},), not {labels.dtype} of shape "
+            f"{labels.shape}."
+        )
+    labels = jnp.asarray(labels)
+    begins = labels[1:] != labels[:-1]
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(begins, dtype=jnp.int32)])
