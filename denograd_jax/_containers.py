@@ -44,12 +44,12 @@ def open_container(data: Any, target: Any = None) -> Opened:
     Raises:
         UnsupportedError: Another kind of container, or what is no label.
         ShapeError: Arrays of other than one or two axes, or targets of another length.
-        ColumnError: Unknown or repeated labels.
+        ColumnError: Unknown, repeated or missing labels.
         DataError: No rows, or a target with another index.
     """
     frame, close = _as_frame(data, "data")
     _refuse_empty(frame)
-    _refuse_repeated(frame.columns)
+    _refuse_labels(frame.columns)
     if isinstance(target, np.ndarray | pd.Series | pd.DataFrame):
         return _with_target(data, frame, close, target)
     labels = column_labels(frame, target, "target")
@@ -155,16 +155,18 @@ def _refuse_empty(frame: pd.DataFrame) -> None:
         )
 
 
-def _refuse_repeated(columns: pd.Index) -> None:
+def _refuse_labels(columns: pd.Index) -> None:
     repeated = columns[columns.duplicated()]
     if len(repeated):
         raise ColumnError(f"column {repeated[0]!r} occurs more than once: rename the columns.")
+    if columns.nlevels == 1 and columns.hasnans:
+        raise ColumnError("a column has no name (its label is None or NaN): name the columns.")
 
 
 def _with_target(data: Any, frame: pd.DataFrame, close: Close, target: Any) -> Opened:
     """Put a target that was given apart beside the data, under labels that nothing else has."""
     beside, close_target = _as_frame(target, "target")
-    _refuse_repeated(beside.columns)
+    _refuse_labels(beside.columns)
     if len(beside) != len(frame):
         raise ShapeError(
             f"target has {len(beside)} rows, the data has {len(frame)}: they must be as many (a "

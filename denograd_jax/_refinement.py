@@ -132,9 +132,6 @@ class Refinement:
         )
 
 
-def _repeated(labels: pd.Index, position: NDArray[np.intp]) -> Any:
+def _repeated(labels: pd.Index, position: NDArray[np.intp]) -> pd.Categorical:
     """Labels by position, each held once however many cells there are."""
-    labels = labels.to_flat_index()
-    if labels.hasnans:  # None and NaN cannot be categories
-        return labels.take(position)
-    return pd.Categorical.from_codes(position, labels)
+    return pd.Categorical.from_codes(position, labels.to_flat_index())

@@ -62,12 +62,15 @@ def read_table(
     """Sort the columns of a frame into those that move, that inform, and that stand aside.
 
     Numbers move, unless frozen, constant or 0/1 indicators. Text, categories and booleans inform
-    the model one-hot. Dates, and columns `aside` (time, groups), do neither.
+    the model one-hot. Dates, columns that number the rows, and columns `aside` (time, groups), do
+    neither.
 
     Raises:
         ColumnError: A target that is not numeric, or no column that can move.
         DataError: Infinite values, or a target without a single value.
     """
+    counters = [c for c in frame.columns if c not in targets and _counts_rows(frame[c])]
+    aside = {*aside, *counters}
     numeric = {label: is_number(frame[label]) for label in frame.columns if label not in aside}
     labels = tuple(label for label, number in numeric.items() if number)
     _refuse_text(frame, labels, targets)
@@ -82,9 +85,10 @@ def read_table(
             "no column can move: every numeric column is frozen, constant or holds only 0 and 1."
         )
     indicators, unseen = _one_hot(frame, [c for c, number in numeric.items() if not number])
-    notes = {
+    notes: dict[str, Collection[Hashable]] = {
         "constant columns are left as they are": _chosen(labels, constant),
         "columns of 0 and 1 are taken as indicators and left as they are": _chosen(labels, binary),
+        "columns that number the rows are passed through unseen by the model": counters,
         "columns of dates, names or other objects are passed through unseen by the model": unseen,
     }
     return Table(
@@ -96,6 +100,14 @@ def read_table(
         indicators,
         tuple(f"{text}: {listed(found)}" for text, found in notes.items() if found),
     )
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    """Whether whole numbers go up (or down) by the same step from the first row to the last."""
+    if not _is_integer(column) or len(column) < MOST_LEVELS or column.isna().any():
+        return False
+    steps = np.diff(column.to_numpy(np.int64))
+    return bool(steps[0] != 0 and (steps == steps[0]).all())
 
 
 def write_back(

@@ -355,3 +355,14 @@ def test_everything_frozen_is_refused():
         solved(table(), frozen=["a", "b", "y"])
     with pytest.raises(ColumnError, match="no column is numeric"):
         read(table(c="p")[["c"]], targets=())
+
+
+def test_columns_that_number_the_rows_stand_aside(rng):
+    frame = pd.DataFrame(
+        {"id": np.arange(100, 160), "down": -7 * np.arange(60), "a": rng.normal(size=60)}
+    )
+    frame["almost"] = frame["id"].where(frame["id"] != 130, 0)
+    table = read_table(frame, ["a"], [], [])
+    assert table.labels == ("a", "almost")
+    assert any("number the rows" in note and "id, down" in note for note in table.notes)
+    assert read_table(frame, ["id"], [], []).labels == ("id", "a", "almost")

@@ -190,7 +190,8 @@ def _read_csv(path: Path) -> TableFile:
 
 def _refuse_decimal_commas(path: Path, frame: pd.DataFrame) -> None:
     """Numbers such as 1,5 would be taken for text, and left out without a word."""
-    for label in frame.select_dtypes("string"):
+    texts = [label for label in frame.columns if pd.api.types.is_string_dtype(frame[label])]
+    for label in texts:
         written = frame[label].dropna()
         with_comma = written[written.str.contains(",", regex=False)]
         if len(with_comma) and written.str.fullmatch(r"[+-]?\d+(,\d+)*").all():
