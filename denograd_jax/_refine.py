@@ -100,7 +100,8 @@ def refine(
             need one. A series without one predicts every movable column from the window before.
         model: What to trust: the name of a backbone to train (`backbones.names`); or a trained
             model (whatever `as_model` takes), which gets the numeric columns other than the
-            target, for a series all numeric columns, in the user's units and the data's order.
+            target, for a series all numeric columns, in the user's units and the data's order; but
+            integers that number the rows only if they are named in `frozen`.
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
         stride: Steps from one window to the next, counted from the first row.

@@ -62,14 +62,15 @@ def read_table(
     """Sort the columns of a frame into those that move, that inform, and that stand aside.
 
     Numbers move, unless frozen, constant or 0/1 indicators. Text, categories and booleans inform
-    the model one-hot. Dates, columns that number the rows, and columns `aside` (time, groups), do
-    neither.
+    the model one-hot. Dates, columns `aside` (time, groups), and columns that number the rows
+    unless they are named in `targets` or `frozen`, do neither.
 
     Raises:
         ColumnError: A target that is not numeric, or no column that can move.
         DataError: Infinite values, or a target without a single value.
     """
-    counters = [c for c in frame.columns if c not in targets and _counts_rows(frame[c])]
+    named = {*targets, *frozen, *aside}
+    counters = [c for c in frame.columns if c not in named and _counts_rows(frame[c])]
     aside = {*aside, *counters}
     numeric = {label: is_number(frame[label]) for label in frame.columns if label not in aside}
     labels = tuple(label for label, number in numeric.items() if number)
@@ -88,7 +89,7 @@ def read_table(
     notes: dict[str, Collection[Hashable]] = {
         "constant columns are left as they are": _chosen(labels, constant),
         "columns of 0 and 1 are taken as indicators and left as they are": _chosen(labels, binary),
-        "columns that number the rows are passed through unseen by the model": counters,
+        "columns that number the rows are passed through unseen (frozen= shows them)": counters,
         "columns of dates, names or other objects are passed through unseen by the model": unseen,
     }
     return Table(

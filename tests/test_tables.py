@@ -235,6 +235,22 @@ def test_frozen_constant_and_binary_columns_do_not_move():
     ]
 
 
+@pytest.mark.parametrize("kind", ["int64", "Int64", "uint16", "int64[pyarrow]", "object"])
+def test_columns_that_number_the_rows_stand_aside(kind):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "y"])
+    numbered = frame.assign(id=pd.Series(range(200, 80, -2)).astype(kind))
+    result = solved(numbered)
+    pd.testing.assert_frame_equal(result.data, solved(frame).data.assign(id=numbered["id"]))
+    assert result.notes[0].endswith("are passed through unseen (frozen= shows them): id")
+    shown = solved(numbered, frozen="id", model=lambda x: x[0] + 0 * x[1])
+    pd.testing.assert_frame_equal(shown.data[["a", "y"]], result.data[["a", "y"]])
+    assert "id" in read(numbered, targets=["id"]).labels
+    assert "id" in read(numbered.assign(id=numbered["id"].where(frame.index != 7, 0))).labels
+    assert "id" in read(numbered.assign(id=numbered["id"].astype(float))).labels
+    assert "id" in read(numbered.iloc[:40]).labels  # too few to tell
+
+
 def test_a_frozen_or_binary_target_stays_and_the_rest_moves_toward_it():
     for frame, options in (
         (table(), {"frozen": "y"}),
@@ -355,14 +371,3 @@ def test_everything_frozen_is_refused():
         solved(table(), frozen=["a", "b", "y"])
     with pytest.raises(ColumnError, match="no column is numeric"):
         read(table(c="p")[["c"]], targets=())
-
-
-def test_columns_that_number_the_rows_stand_aside(rng):
-    frame = pd.DataFrame(
-        {"id": np.arange(100, 160), "down": -7 * np.arange(60), "a": rng.normal(size=60)}
-    )
-    frame["almost"] = frame["id"].where(frame["id"] != 130, 0)
-    table = read_table(frame, ["a"], [], [])
-    assert table.labels == ("a", "almost")
-    assert any("number the rows" in note and "id, down" in note for note in table.notes)
-    assert read_table(frame, ["id"], [], []).labels == ("id", "a", "almost")
