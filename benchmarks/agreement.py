@@ -43,7 +43,7 @@ def main():
         expected = oracle.refine_series(
             net, x, y, plain, EPOCHS, length, horizon, stride, consensus
         )
-        layout = layouts.windows(*cut)
+        layout = layouts.windows(length, horizon, stride, consensus)
         found = difference(rule, layout, net, (x, y), expected)
         print(f"| {name} | windows({length}, {horizon}, {stride}, {consensus}) | {found:.1e} |")
 

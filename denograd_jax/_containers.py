@@ -82,18 +82,20 @@ def column_labels(
     one_label = isinstance(given, tuple) and given in known  # as of several levels
     several = isinstance(given, list | tuple | set | frozenset | np.ndarray | pd.Index | pd.Series)
     labels = list(given) if several and not one_label else [given]
-    _refuse_unknown(labels, known, role)
+    hint = ""
+    if role == "target" and not all(isinstance(label, str) for label in labels):
+        hint = "; the values of a target go in a NumPy array, Series or DataFrame"
+    elif levels and None in frame.index.names and not isinstance(frame.index, pd.RangeIndex):
+        hint = "; an index without a name must be given one first, as by frame.rename_axis('time')"
+    _refuse_unknown(labels, known, role, hint)
     if len(set(labels)) < len(labels):
         raise ColumnError(f"{role} names a column twice: {labels}")
     return tuple(sorted(labels, key=known.index) if isinstance(given, set | frozenset) else labels)
 
 
-def _refuse_unknown(labels: list[Any], known: list[Hashable], role: str) -> None:
+def _refuse_unknown(labels: list[Any], known: list[Hashable], role: str, hint: str) -> None:
     known_labels = set(known)
     for label in labels:
-        hint = ""
-        if role == "target" and not isinstance(label, str):
-            hint = "; the values of a target go in a NumPy array, Series or DataFrame"
         try:
             unknown = label not in known_labels
         except TypeError as error:
@@ -105,7 +107,7 @@ def _refuse_unknown(labels: list[Any], known: list[Hashable], role: str) -> None
             more = f" and {len(known) - 30} more" if len(known) > 30 else ""
             raise ColumnError(
                 f"{role} column {label!r} is not in the data; it has: "
-                f"{', '.join(map(repr, known[:30]))}{more}{hint}"
+                f"{', '.join(map(repr, known[:30]))}{more}{hint}."
             )
 
 

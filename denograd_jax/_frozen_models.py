@@ -92,7 +92,10 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
     model = as_model(model)
     _refuse_units(table)
     _try_model(model, table, problem)
-    predict, predict_batch = _between_units(model.predict, model.predict_batch)
+    try:
+        predict, predict_batch = _between_units(model.predict, model.predict_batch)
+    except TypeError:  # functions without a hash: compiled anew each time
+        predict, predict_batch = _between_units.__wrapped__(model.predict, model.predict_batch)
     scales = UnitScales(
         model.params,
         *(
@@ -165,7 +168,7 @@ def _between_units(
         return x * jnp.broadcast_to(u.x_scale, x.shape) + jnp.broadcast_to(u.x_mean, x.shape)
 
     def from_user(u: UnitScales, prediction: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        prediction = prediction.reshape(shape).astype(u.y_mean.dtype)
+        prediction = jnp.asarray(prediction, u.y_mean.dtype).reshape(shape)
         mean, scale = (jnp.broadcast_to(a, prediction.shape) for a in (u.y_mean, u.y_scale))
         return (prediction - mean) / scale
 

@@ -334,7 +334,7 @@ def _record(
         look_ahead=timeline is not None,
         kind=problem.kind,
         settings=settings,
-        notes=[*table.notes, *_index_notes(index, timeline), *notes],
+        notes=[*table.notes, *([] if timeline is None else timeline.notes), *notes],
         time=None if timeline is None else timeline.time,
         groups=None if timeline is None else timeline.groups,
         cell_residuals=(of_cells[0], of_cells[1]),
@@ -391,17 +391,6 @@ def _data_settings(task: Task) -> dict[str, object]:
         "stretches without a gap": int(timeline.segments[-1]) + 1,
         "gaps": timeline.gaps,
     }
-
-
-def _index_notes(index: pd.Index, timeline: Timeline | None) -> list[str]:
-    if timeline is None or timeline.time is not None:
-        return []
-    if not isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
-        return []
-    return [
-        "the dates in the index were not looked at: name the index, as by "
-        'frame.rename_axis("time"), and give its name as time= to find gaps and disorder'
-    ]
 
 
 def _provenance(seconds: float) -> dict[str, object]:

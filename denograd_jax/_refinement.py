@@ -59,10 +59,11 @@ class Refinement:
     def changes(self) -> pd.DataFrame:
         """One line per changed cell, largest change first.
 
-        Columns: `row` (index label), `column`, `before`, `after`, `change` (user's units),
-        `sigmas` (change in standard deviations of the column), `residual_before` and
-        `residual_after` (of the cell's own column where that is a target, else of its row's target
-        with the largest residual; user's units; NaN where no instance ends on the row).
+        Columns: `row` (index label), `column` (a categorical of labels), `before`, `after`,
+        `change` (user's units), `sigmas` (change in standard deviations of the column),
+        `residual_before` and `residual_after` (of the cell's own column where that is a target,
+        else of its row's target with the largest residual; user's units; NaN where no instance
+        ends on the row).
         """
         sigmas = self._sigmas()
         cells = np.flatnonzero(np.nan_to_num(sigmas))

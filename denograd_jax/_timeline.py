@@ -28,6 +28,7 @@ class Timeline(NamedTuple):
         time: `(N,)` time stamps as given (frame order; with a time zone, in UTC), or None.
         groups: `(N,)` group labels (frame order), or None.
         gaps: How many gaps were found.
+        notes: What a user should know about what was not looked at.
     """
 
     order: NDArray[np.intp]
@@ -35,6 +36,7 @@ class Timeline(NamedTuple):
     time: NDArray[Any] | None
     groups: NDArray[Any] | None
     gaps: int
+    notes: list[str]
 
 
 def read_timeline(
@@ -69,7 +71,16 @@ def read_timeline(
         gaps = int(too_long.sum())
         breaks = breaks | too_long
     segments = np.concatenate([[0], np.cumsum(breaks)]).astype(np.int32)
-    return Timeline(order, segments, stamps, names, gaps)
+    return Timeline(order, segments, stamps, names, gaps, _index_notes(frame.index, time))
+
+
+def _index_notes(index: pd.Index, time: Hashable | None) -> list[str]:
+    if time is not None or not isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
+        return []
+    return [
+        "the dates in the index were not looked at: name the index, as by "
+        "frame.rename_axis('time'), and give its name as time= to find gaps and disorder"
+    ]
 
 
 def _group_codes(

@@ -104,6 +104,7 @@ def test_a_series_keeps_its_name_and_index():
 def test_arrays(dtype, order):
     array = np.asarray(numbers().astype(dtype), order=order)
     array[1, 0] = None
+    writeable = refine(array, 2, model=total, max_steps=1, step_size=0.5)
     array.flags.writeable = False
     copied = array.tobytes()
     result = refine(array, 2, model=total, max_steps=1, step_size=0.5)
@@ -115,6 +116,10 @@ def test_arrays(dtype, order):
     np.testing.assert_array_equal(result.target, result.data[:, 2])
     assert result.data.flags.writeable
     assert not np.shares_memory(result.data, array)
+    np.testing.assert_array_equal(writeable.target, result.target)
+    framed = refine(pd.DataFrame(array, copy=False), 2, model=total, max_steps=1, step_size=0.5)
+    np.testing.assert_array_equal(framed.target, result.target)
+    assert array.tobytes() == copied
 
 
 def test_flat_arrays_are_a_series_of_one_column():

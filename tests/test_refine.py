@@ -186,6 +186,24 @@ def test_models_of_any_kind_see_the_units_of_the_user(kind):
         np.testing.assert_array_equal(model[0].weight.detach().numpy()[0], np.float32(WEIGHTS))
 
 
+class Unhashable:
+    """A function that can be a part of no cache."""
+
+    __hash__ = None
+
+    def __call__(self, params, x):
+        return linear(params, x)
+
+
+def test_models_without_a_hash_or_an_array():
+    options = {"step_size": 0.2, "tolerance": 0.3, "max_steps": 3}
+    result = refine(rows(), "y", model=Model(Unhashable(), LINEAR_ROWS[1]), **options)
+    np.testing.assert_allclose(result.data, rows_by_hand(rows(), 0.2, 0.3, 3), rtol=1e-5, atol=1e-4)
+    constant = refine(rows(), "y", model=lambda x: 3.0, **options)
+    pd.testing.assert_frame_equal(constant.data[["a", "b", "c"]], rows()[["a", "b", "c"]])
+    np.testing.assert_allclose(constant.residuals["before"], 3 - rows()["y"], rtol=1e-5)
+
+
 def test_a_torch_model_of_windows():
     result, expected = (
         refine(steps(), window=WINDOW, model=model, max_steps=3, step_size=0.2)
@@ -284,6 +302,7 @@ def test_changes_against_numpy(corrected):
         check_dtype=False,
     )
     assert changes["sigmas"].abs().is_monotonic_decreasing
+    assert changes["column"].cat.categories.tolist() == columns
     assert len(changes) > ROWS
     assert result.changes is changes  # computed once
 

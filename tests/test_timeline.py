@@ -166,6 +166,11 @@ def test_dates_in_the_index_that_nobody_named_are_mentioned():
     assert result.settings["gaps"] == 1
 
 
+def test_an_index_without_a_name_cannot_be_named():
+    with pytest.raises(ColumnError, match="'when' is not in the data; it has: 'u', 'v'; an index"):
+        solved(series(STEPS).set_index(HOURS), time="when")
+
+
 def test_time_and_groups_stand_aside():
     """They neither move nor inform, whatever they are made of."""
     frame = panel().assign(t=lambda f: f.groupby("g").cumcount() * 3.0, g=lambda f: f["g"].str[1:])
