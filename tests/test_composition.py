@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from denograd_jax import History, Model, Status, layouts, refiner, rules, run
+from tests.compilations import count_compilations
 from tests.models import linear, tanh_net
 
 RULES = {
@@ -149,29 +150,13 @@ def test_second_call_with_equal_shapes_compiles_nothing():
 
     solve(rules.unit_step(0.05, 0.01), 1.0)
     first = len(traces)
-    with jax.log_compiles(False):
-        count = _count_compilations(lambda: solve(rules.unit_step(0.01, 0.1), 0.5))
+    count = count_compilations(lambda: solve(rules.unit_step(0.01, 0.1), 0.5))
     assert len(traces) == first
     assert count == 0
 
 
-def _count_compilations(call):
-    """How many programs XLA builds during the call, small eager ones included."""
-    events = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    call()
-    listening = len(events)
-    jax.monitoring.clear_event_listeners()
-    return listening
-
-
 def test_the_counter_of_compilations_counts():
-    assert _count_compilations(lambda: jax.jit(lambda a: a * 3 + 1)(jnp.arange(3.0))) >= 1
+    assert count_compilations(lambda: jax.jit(lambda a: a * 3 + 1)(jnp.arange(3.0))) >= 1
 
 
 def test_traced_once():

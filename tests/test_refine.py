@@ -10,6 +10,7 @@ from flax import nnx
 
 from denograd_jax import Model, Status, backbones, refine, rules
 from denograd_jax.errors import BackboneError, ModelError, UnsupportedError
+from tests.compilations import count_compilations
 
 ROWS, STEPS, WINDOW = 40, 30, 4
 WEIGHTS = np.array([0.5, -2.0, 0.03])
@@ -408,21 +409,6 @@ def test_an_interruption_gets_through(stage):
 
     with pytest.raises(KeyboardInterrupt):
         refine(rows(), "y", max_epochs=2, max_steps=3, tolerance=0.0, progress=interrupt)
-
-
-def count_compilations(call):
-    """How many programs XLA builds during the call, small eager ones included."""
-    events = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    call()
-    count = len(events)
-    jax.monitoring.clear_event_listeners()
-    return count
 
 
 @pytest.mark.parametrize(
