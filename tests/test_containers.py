@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denograd_jax import DenogradError, refine
@@ -228,6 +228,7 @@ def frames(draw):
     return frame, target
 
 
+@settings(max_examples=15)  # each combination of types is compiled anew
 @given(frames(), st.booleans(), st.booleans())
 def test_any_frame_keeps_its_form_or_is_refused_in_one_line(given_frame, series, round_integers):
     frame, target = given_frame
