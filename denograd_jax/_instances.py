@@ -57,16 +57,12 @@ def input_gradients(
         >>> gradients(jnp.array([3.0, 4.0]), jnp.array([1.0, 1.0]), jnp.array([6.0])).x
         Array([6., 8.], dtype=float32)
     """
+    one = _gradients_of_one(predict, functools.partial(_misfit, loss, True))
 
     def gradients(
         params: Params, x: Instance, y: Target, observed_y: jax.Array | None = None
     ) -> InputGradients:
-        observed = jnp.ones(y.shape, bool) if observed_y is None else observed_y
-
-        def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
-            return _misfit(loss, True, predict(params, x), y, free_y, observed)
-
-        return _differentiate(misfit, x, y)
+        return one(params, x, y, jnp.ones(y.shape, bool) if observed_y is None else observed_y)
 
     return gradients
 
@@ -90,14 +86,7 @@ def batch_gradients(
     """
     misfit_of_one = functools.partial(_misfit, loss, labels)
     if predict_batch is None:
-
-        def of_one(params: Params, x: Instance, y: Target, observed: jax.Array) -> InputGradients:
-            def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
-                return misfit_of_one(predict(params, x), y, free_y, observed)
-
-            return _differentiate(misfit, x, y)
-
-        return jax.vmap(of_one, in_axes=(None, 0, 0, 0))
+        return jax.vmap(_gradients_of_one(predict, misfit_of_one), in_axes=(None, 0, 0, 0))
 
     def gradients(
         params: Params, x: jax.Array, y: jax.Array, observed_y: jax.Array
@@ -106,6 +95,18 @@ def batch_gradients(
             prediction = predict_batch(params, x)
             losses, residuals = jax.vmap(misfit_of_one)(prediction, y, free_y, observed_y)
             return losses.sum(), residuals
+
+        return _differentiate(misfit, x, y)
+
+    return gradients
+
+
+def _gradients_of_one(
+    predict: Predict, misfit_of_one: Callable[..., tuple[Scalar, Target]]
+) -> GradientFunction:
+    def gradients(params: Params, x: Instance, y: Target, observed_y: jax.Array) -> InputGradients:
+        def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
+            return misfit_of_one(predict(params, x), y, free_y, observed_y)
 
         return _differentiate(misfit, x, y)
 

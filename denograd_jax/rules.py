@@ -132,9 +132,9 @@ def unit_step(
     """
     hyperparameters = _numbers(step_size=step_size, tolerance=tolerance)
     if norm == "instance":
-        return Rule(hyperparameters, _unit_move(gate))
+        return Rule(hyperparameters, _descent_move(gate, unit=True))
     if norm == "dataset":
-        return Rule(hyperparameters, _gradient_move(gate), inverse_norm, consensus="sum")
+        return Rule(hyperparameters, _descent_move(gate, unit=False), inverse_norm, consensus="sum")
     raise ValueError(f'norm must be "instance" or "dataset", not {norm!r}')
 
 
@@ -188,20 +188,16 @@ def _numbers(**numbers: float | jax.Array) -> Hyperparameters:
 
 
 @functools.cache
-def _unit_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
-    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
-        m = gate(g.residual, h["tolerance"])
-        factor = -h["step_size"] * m * inverse_norm(squared_norm(g))
-        return Move(factor * g.x, factor * g.y, m)
+def _descent_move(
+    gate: Gate, *, unit: bool
+) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
+    """Against the gradient, or against the unit gradient."""
 
-    return move
-
-
-@functools.cache
-def _gradient_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
     def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
         m = gate(g.residual, h["tolerance"])
         factor = -h["step_size"] * m
+        if unit:
+            factor = factor * inverse_norm(squared_norm(g))
         return Move(factor * g.x, factor * g.y, m)
 
     return move
