@@ -198,7 +198,7 @@ def _split(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Instances to train and to validate on, of those that have a target and cross no border."""
     layout = problem.layout
-    usable = np.flatnonzero(_valid(layout, data, layout.count(data)))
+    usable = np.flatnonzero(_valid(layout, data))
     if isinstance(layout, Rows):
         train, validation = backbones.split_rows(len(usable), key=key)
     else:
@@ -208,6 +208,6 @@ def _split(
     return usable[train], usable[validation]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _valid(layout: Rows | Windows, data: Data, count: int) -> jax.Array:
-    return layout.gather(data, jnp.arange(count)).valid
+@functools.partial(jax.jit, static_argnums=0)
+def _valid(layout: Rows | Windows, data: Data) -> jax.Array:
+    return layout.valid(data)

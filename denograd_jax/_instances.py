@@ -22,14 +22,17 @@ class InputGradients(NamedTuple):
             0 where the target is missing.
         x: dL/dx, the shape of the instance.
         y: dL/dy, shape `(q,)`; 0 for class labels and missing targets.
+        loss: L, summed over targets, shape `()`.
     """
 
     residual: Target
     x: Instance
     y: Target
+    loss: Scalar
 
 
 GradientFunction: TypeAlias = Callable[[Params, jax.Array, jax.Array, jax.Array], InputGradients]
+_Found: TypeAlias = tuple[jax.Array, jax.Array]  # residual and loss, of one instance or of each
 
 
 def input_gradients(
@@ -91,10 +94,10 @@ def batch_gradients(
     def gradients(
         params: Params, x: jax.Array, y: jax.Array, observed_y: jax.Array
     ) -> InputGradients:
-        def misfit(x: jax.Array, free_y: jax.Array) -> tuple[Scalar, jax.Array]:
+        def misfit(x: jax.Array, free_y: jax.Array) -> tuple[Scalar, _Found]:
             prediction = predict_batch(params, x)
             losses, residuals = jax.vmap(misfit_of_one)(prediction, y, free_y, observed_y)
-            return losses.sum(), residuals
+            return losses.sum(), (residuals, losses)
 
         return _differentiate(misfit, x, y)
 
@@ -105,8 +108,9 @@ def _gradients_of_one(
     predict: Predict, misfit_of_one: Callable[..., tuple[Scalar, Target]]
 ) -> GradientFunction:
     def gradients(params: Params, x: Instance, y: Target, observed_y: jax.Array) -> InputGradients:
-        def misfit(x: Instance, free_y: Target) -> tuple[Scalar, Target]:
-            return misfit_of_one(predict(params, x), y, free_y, observed_y)
+        def misfit(x: Instance, free_y: Target) -> tuple[Scalar, _Found]:
+            loss, residual = misfit_of_one(predict(params, x), y, free_y, observed_y)
+            return loss, (residual, loss)
 
         return _differentiate(misfit, x, y)
 
@@ -114,12 +118,12 @@ def _gradients_of_one(
 
 
 def _differentiate(
-    misfit: Callable[[jax.Array, jax.Array], tuple[Scalar, jax.Array]], x: jax.Array, y: jax.Array
+    misfit: Callable[[jax.Array, jax.Array], tuple[Scalar, _Found]], x: jax.Array, y: jax.Array
 ) -> InputGradients:
     """Gradients by x and by a floating copy of y, which labels do not depend on: theirs is 0."""
     both = jax.grad(misfit, argnums=(0, 1), has_aux=True)
-    (grad_x, grad_y), residual = both(x, y.astype(x.dtype))
-    return InputGradients(residual, grad_x, grad_y)
+    (grad_x, grad_y), (residual, loss) = both(x, y.astype(x.dtype))
+    return InputGradients(residual, grad_x, grad_y, loss)
 
 
 def _misfit(

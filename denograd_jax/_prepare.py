@@ -94,13 +94,12 @@ def _prepare(layout: Any, refine_targets: bool, given: _Given) -> tuple[Data, _C
         moves_x = moves_x.at[:, jnp.array(layout.target_columns)].set(False)
     filled = layout.fill(x, seen_x, given.segments)
     data = Data(filled, y, seen_x, seen_y, moves_x, moves_y, given.segments)
-    instances = layout.gather(data, jnp.arange(layout.count(data))).valid.sum()
     counts = _Counts(
         jnp.isinf(x).sum(),
         jnp.zeros((), int) if y is None else jnp.isinf(y).sum(),
         seen_x.sum(),
         jnp.ones((), int) if seen_y is None else seen_y.sum(),
-        instances,
+        layout.valid(data).sum(),
     )
     return data, counts
 

@@ -2,25 +2,23 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from denograd_jax import layouts, rules
-from denograd_jax._instances import InputGradients, batch_gradients
+from denograd_jax._instances import batch_gradients
 from denograd_jax._prepare import prepare
+from denograd_jax._sweep import sweep_with
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
-from denograd_jax.rules import Move, Rule
+from denograd_jax.rules import Rule
 
-__all__ = ["Info", "Refiner", "State", "refiner"]
+__all__ = ["Info", "Refiner", "State", "moved", "refiner"]
 
-
-_T = TypeVar("_T")
 _TRACED: Any = ()  # stands in a cached rule for the numbers that come with the state
 
 
@@ -194,6 +192,7 @@ def _build_step(
     The cache is small, since it keeps alive what `predict` closes over.
     """
     gradients = batch_gradients(predict, predict_batch, loss, labels=rule.takes_labels)
+    sweep = sweep_with(gradients, rule, layout, chunk_size, keep_direction=keep_direction)
 
     @jax.jit
     def step(params: Params, state: State) -> tuple[State, Info]:
@@ -203,93 +202,32 @@ def _build_step(
                 f"rule needs {list(numbers)}: begin with this refiner's own init."
             )
         data = state.data
-        count = layout.count(data)
-        size = min(count, chunk_size or _default_chunk(layout, data))
-        chunks = -(-count // size)
-
-        def one_chunk(carry: Any, number: jax.Array | int) -> Any:
-            sums, norm = carry
-            # The last chunk reaches back over rows already done, and must not add them again.
-            start = jnp.minimum(number * size, count - size)
-            fresh = start + jnp.arange(size) >= number * size
-            cut = layout.cut(data, start, size)
-            g = gradients(params, cut.x, cut.y, cut.observed_y)
-            finite = _finite(g)
-            usable = _zero_unless(finite, g)
-            moves: Move = jax.vmap(rule.move, in_axes=(None, 0))(state.hyperparameters, usable)
-            finite &= _finite(moves)
-            takes_part = cut.valid & finite & fresh
-            moves = _zero_unless(takes_part, moves)
-            sums = layout.add(sums, start, moves, takes_part, rule.consensus)
-            squared = jax.vmap(rules.squared_norm)(usable)
-            norm += jnp.where(takes_part, squared, 0).sum()
-            kept = _unit(usable, squared) if keep_direction else None
-            residual = _zero_unless(cut.valid, g.residual)
-            return (sums, norm), (residual, moves.gate, cut.valid, cut.valid & ~finite, kept)
-
-        carry = layout.empty(data), jnp.zeros((), data.x.dtype)
-        (sums, norm), outputs = _scan(one_chunk, carry, chunks, count)
-        residual, gate, valid, nonfinite, direction = outputs
+        found = sweep(params, state.hyperparameters, data)
+        norm = found.totals.squared_norm
         factor = rule.rescale(norm) if rule.rescale else jnp.ones((), data.x.dtype)
-        dx, dy = layout.corrections(data, sums, rule.consensus)
-        data = data._replace(x=_moved(data.x, data.movable_x, factor * dx))
-        if data.y is not None and dy is not None:
-            data = data._replace(y=_moved(data.y, data.movable_y, factor * dy))
-        info = Info(residual, gate, valid, (gate > 0).sum(), nonfinite.sum(), direction)
+        dx, dy = layout.corrections(data, found.sums, rule.consensus)
+        info = Info(
+            found.residual,
+            found.gate,
+            found.valid,
+            (found.gate > 0).sum(),
+            found.totals.nonfinite,
+            found.direction,
+        )
+        data = moved(data, factor * dx, None if dy is None else factor * dy)
         return State(data, state.hyperparameters, state.step + 1), info
 
     return step
 
 
-def _finite(tree: Any) -> jax.Array:
-    """Which instances hold finite numbers alone."""
-    leaves = [jnp.isfinite(a).reshape(a.shape[0], -1).all(axis=1) for a in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, leaves)
+def moved(data: Data, dx: jax.Array, dy: jax.Array | None) -> Data:
+    """The data with its movable cells moved; class labels stay."""
 
+    def move(values: jax.Array, movable: jax.Array, by: jax.Array) -> jax.Array:
+        return jnp.where(movable, values + by, values)
 
-def _zero_unless(kept: jax.Array, tree: _T) -> _T:
-    """Zeros for the other instances: replaced, not multiplied, since NaN * 0 is NaN."""
-    zeroed: _T = jax.tree.map(lambda a: jnp.where(_column(kept, a), a, 0), tree)
-    return zeroed
-
-
-def _unit(g: InputGradients, squared: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inverse = rules.inverse_norm(squared)
-    return g.x * _column(inverse, g.x), g.y * _column(inverse, g.y)
-
-
-def _scan(one_chunk: Any, carry: Any, chunks: int, count: int) -> Any:
-    """`lax.scan` over chunks whose outputs are put end to end, the last one overlapping."""
-    if chunks == 1:
-        return one_chunk(carry, 0)
-    carry, outputs = jax.lax.scan(one_chunk, carry, jnp.arange(chunks))
-
-    def join(output: jax.Array) -> jax.Array:
-        size = output.shape[1]
-        flat = output.reshape(chunks * size, *output.shape[2:])
-        whole = (chunks - 1) * size
-        return jnp.concatenate([flat[:whole], flat[chunks * size - (count - whole) :]])
-
-    return carry, jax.tree.map(join, outputs)
-
-
-def _default_chunk(layout: Layout, data: Data) -> int:
-    """As many instances as make about 2**19 numbers, whatever the length of the data.
-
-    Enough to vectorise, few enough to stay near the caches.
-    """
-    instance: int = jax.eval_shape(lambda d: layout.cut(d, 0, 1).x, data).size
-    return int(np.clip(2**19 // max(instance, 1), 16, 16384))
-
-
-def _moved(values: jax.Array, movable: jax.Array | None, correction: jax.Array) -> jax.Array:
-    if jnp.issubdtype(values.dtype, jnp.integer):  # class labels
-        return values
-    assert movable is not None
-    return jnp.where(movable, values + correction, values)
-
-
-def _column(values: jax.Array, like: jax.Array) -> jax.Array:
-    """One value per instance, shaped to be broadcast over what an instance holds."""
-    shaped: jax.Array = values.reshape(values.shape + (1,) * (like.ndim - 1))
-    return shaped
+    data = data._replace(x=move(data.x, data.movable_x, dx))
+    if data.y is None or dy is None or jnp.issubdtype(data.y.dtype, jnp.integer):
+        return data
+    assert data.movable_y is not None
+    return data._replace(y=move(data.y, data.movable_y, dy))

@@ -1,0 +1,166 @@
+"""One pass over all instances: each one's gradient and move, added up in chunks."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from denograd_jax import rules
+from denograd_jax._instances import GradientFunction, InputGradients
+from denograd_jax._types import Params, Scalar, Targets
+from denograd_jax.layouts import Data, Layout
+from denograd_jax.rules import Move, Rule
+
+__all__ = ["Sweep", "Totals", "sweep_with"]
+
+_T = TypeVar("_T")
+
+
+class Totals(NamedTuple):
+    """Numbers added up over the instances that took part: finite, valid, each once.
+
+    Attributes:
+        squared_norm: Sum of squares of all their gradients, `()`.
+        loss: Sum of their losses, `()`.
+        targets: Number of their observed targets, `()`.
+        nonfinite: Number of valid instances that did not take part, `()`.
+    """
+
+    squared_norm: Scalar
+    loss: Scalar
+    targets: Scalar
+    nonfinite: Scalar
+
+
+class Sweep(NamedTuple):
+    """What one pass found.
+
+    Attributes:
+        sums: The layout's sums of moves, along the first axis of x.
+        totals: See there.
+        residual: `f(x) - y` per instance, `(n, q)`; 0 where there is none.
+        gate: Weight of each instance's move, `(n,)`.
+        valid: Which instances there are, `(n,)`.
+        direction: Each instance's gradient over its joint norm, if asked for.
+    """
+
+    sums: Any
+    totals: Totals
+    residual: Targets
+    gate: jax.Array
+    valid: jax.Array
+    direction: tuple[jax.Array, jax.Array] | None
+
+
+def sweep_with(
+    gradients: GradientFunction,
+    rule: Rule,
+    layout: Layout,
+    chunk_size: int | None = None,
+    *,
+    keep_direction: bool = False,
+) -> Callable[[Params, dict[str, jax.Array], Data], Sweep]:
+    """Build `sweep(params, hyperparameters, data) -> Sweep`; all are judged on the same data.
+
+    Memory: the sums (as large as the data), what is kept per instance, and one chunk.
+
+    Args:
+        gradients: As `batch_gradients` returns them.
+        rule: How an instance moves.
+        layout: How instances are cut, and their moves added up.
+        chunk_size: Instances in memory at a time; chosen from the shapes unless given.
+        keep_direction: Whether `Sweep.direction` is kept; it is as large as all instances.
+    """
+
+    def sweep(params: Params, hyperparameters: dict[str, jax.Array], data: Data) -> Sweep:
+        count = layout.count(data)
+        chunks, size = _chunks(count, chunk_size or _default_chunk(layout, data))
+
+        def one_chunk(carry: Any, number: jax.Array | int) -> Any:
+            sums, totals = carry
+            # The last chunk reaches back over instances already done, and must not add them again.
+            start = jnp.minimum(number * size, count - size)
+            fresh = start + jnp.arange(size) >= number * size
+            cut = layout.cut(data, start, size)
+            g = gradients(params, cut.x, cut.y, cut.observed_y)
+            squared = jax.vmap(rules.squared_norm)(g)
+            finite = jnp.isfinite(squared) & _finite((g.residual, g.loss))
+            usable = _zero_unless(finite, g)
+            moves: Move = jax.vmap(rule.move, in_axes=(None, 0))(hyperparameters, usable)
+            finite &= _finite((moves.y, moves.gate) if rule.stays_finite else moves)
+            takes_part = cut.valid & finite & fresh
+            moves = _zero_unless(takes_part, moves)
+            sums = layout.add(sums, start, moves, takes_part, rule.consensus)
+            found = Totals(
+                jnp.where(takes_part, squared, 0).sum(),
+                jnp.where(takes_part, usable.loss, 0).sum(),
+                jnp.where(takes_part[:, None], cut.observed_y, False).sum(dtype=jnp.int32),
+                (cut.valid & ~finite & fresh).sum(dtype=jnp.int32),
+            )
+            kept = _unit(usable, squared) if keep_direction else None
+            residual = _zero_unless(cut.valid, g.residual)
+            carry = sums, jax.tree.map(jnp.add, totals, found)
+            return carry, (residual, moves.gate, cut.valid, kept)
+
+        zero, none = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.int32)
+        carry = layout.empty(data), Totals(zero, zero, none, none)
+        (sums, totals), outputs = _scan(one_chunk, carry, chunks, count)
+        return Sweep(sums, totals, *outputs)
+
+    return sweep
+
+
+def _chunks(count: int, most: int) -> tuple[int, int]:
+    """Number and size of chunks of at most `most` instances, as even as can be."""
+    chunks = -(-count // min(count, most))
+    return chunks, -(-count // chunks)
+
+
+def _default_chunk(layout: Layout, data: Data) -> int:
+    """As many instances as make about 2**19 numbers, whatever the length of the data.
+
+    Enough to vectorise, few enough to stay near the caches.
+    """
+    instance: int = jax.eval_shape(lambda d: layout.cut(d, 0, 1).x, data).size
+    return int(np.clip(2**19 // max(instance, 1), 16, 16384))
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Which instances hold finite numbers alone."""
+    leaves = [jnp.isfinite(a).reshape(a.shape[0], -1).all(axis=1) for a in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, leaves)
+
+
+def _zero_unless(kept: jax.Array, tree: _T) -> _T:
+    """Zeros for the other instances: replaced, not multiplied, since NaN * 0 is NaN."""
+    zeroed: _T = jax.tree.map(lambda a: jnp.where(_column(kept, a), a, 0), tree)
+    return zeroed
+
+
+def _unit(g: InputGradients, squared: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = rules.inverse_norm(jnp.where(jnp.isfinite(squared), squared, 0))
+    return g.x * _column(inverse, g.x), g.y * _column(inverse, g.y)
+
+
+def _column(values: jax.Array, like: jax.Array) -> jax.Array:
+    """One value per instance, shaped to be broadcast over what an instance holds."""
+    shaped: jax.Array = values.reshape(values.shape + (1,) * (like.ndim - 1))
+    return shaped
+
+
+def _scan(one_chunk: Any, carry: Any, chunks: int, count: int) -> Any:
+    """`lax.scan` over chunks whose outputs are put end to end, the last one overlapping."""
+    if chunks == 1:
+        return one_chunk(carry, 0)
+    carry, outputs = jax.lax.scan(one_chunk, carry, jnp.arange(chunks))
+
+    def join(output: jax.Array) -> jax.Array:
+        size = output.shape[1]
+        flat = output.reshape(chunks * size, *output.shape[2:])
+        whole = (chunks - 1) * size
+        return jnp.concatenate([flat[:whole], flat[chunks * size - (count - whole) :]])
+
+    return carry, jax.tree.map(join, outputs)
