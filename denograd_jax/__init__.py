@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from denograd_jax import backbones, datasets, errors, layouts, metrics, rules
     from denograd_jax._denograd import DenoGrad
+    from denograd_jax._global import GlobalInfo, GlobalState, global_refiner
     from denograd_jax._instances import InputGradients, input_gradients
     from denograd_jax._models import as_model
     from denograd_jax._refine import refine
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from denograd_jax._run import History, Solution, Status, run
     from denograd_jax._types import Model
     from denograd_jax.errors import DenogradError
+    from denograd_jax.streaming import stream
 
 __version__ = "0.1.0"
 
@@ -30,17 +32,23 @@ _HOMES = {
     "Solution": "_run",
     "State": "_refiner",
     "Status": "_run",
+    "GlobalInfo": "_global",
+    "GlobalState": "_global",
     "as_model": "_models",
+    "global_refiner": "_global",
     "input_gradients": "_instances",
     "refine": "_refine",
     "refiner": "_refiner",
     "run": "_run",
+    "stream": "streaming",
 }
 _MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "rules")
 
 __all__ = [
     "DenoGrad",
     "DenogradError",
+    "GlobalInfo",
+    "GlobalState",
     "History",
     "Info",
     "InputGradients",
@@ -54,6 +62,7 @@ __all__ = [
     "backbones",
     "datasets",
     "errors",
+    "global_refiner",
     "input_gradients",
     "layouts",
     "metrics",
@@ -61,6 +70,7 @@ __all__ = [
     "refiner",
     "rules",
     "run",
+    "stream",
 ]
 
 

@@ -1,19 +1,25 @@
 """The published interface of DenoGrad: a thin face over the core, for scripts written for it."""
 
 import contextlib
+import dataclasses
+import functools
 import operator
-from typing import Any, NamedTuple, Self, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import jax
 import numpy as np
+import optax
 
 from denograd_jax import layouts, rules
+from denograd_jax._denograd_arrays import Fitted, arrays, model_inputs, moved, unflatten
+from denograd_jax._global import GlobalInfo, global_refiner
 from denograd_jax._losses import as_loss
 from denograd_jax._models import as_model
-from denograd_jax._refiner import Info, State, refiner
+from denograd_jax._refiner import Info, Refiner, refiner
 from denograd_jax._run import History, run
 from denograd_jax._types import Model
-from denograd_jax.errors import ColumnError, DenogradError, ModelError, ShapeError, UnsupportedError
+from denograd_jax.errors import DenogradError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Rows, Windows
 
 __all__ = ["DenoGrad"]
@@ -21,11 +27,21 @@ __all__ = ["DenoGrad"]
 Denoised: TypeAlias = tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]
 
 
-class _Fitted(NamedTuple):
-    x: np.ndarray
-    y: np.ndarray
-    layout: Rows | Windows
-    target_columns: tuple[int, ...]
+class _Options(NamedTuple):
+    """The arguments of `transform`; None where only the PyTorch package 2.0 has the argument."""
+
+    nrr: float
+    nr_threshold: float
+    max_epochs: int | None
+    denoise_y: bool
+    batch_size: int
+    save_gradients: bool
+    eta_x: float | None
+    eta_y: float | None
+    ts_strategy: Literal["window", "global"] | None
+    lam: float | None
+    lr: float | None
+    tol: float | None
 
 
 class DenoGrad:
@@ -36,6 +52,12 @@ class DenoGrad:
     values (NaN) are left as they are and spread nowhere; `fit_transform` takes `future`; flattened
     series and several targets work. Where X is a data frame that holds its targets, the model may
     take all of its columns (as in that package) or all but the targets.
+
+    The arguments of version 2.0 are understood too, but its defaults are not taken over: without
+    them the published rule of 1.1 is used. `ts_strategy="global"` and `"window"` are 2.0's two
+    ways with a series ("global" is its default), `eta_x=1.0` its Gauss-Newton step for rows (its
+    only rule there), to which `nrr=0.5` belongs. An argument without effect is an error here, a
+    warning or nothing there.
 
     Args:
         model: A trained model: a PyTorch module, Flax nnx module, (Linen module, variables),
@@ -71,6 +93,7 @@ class DenoGrad:
         future: int = 1,
         stride: int = 1,
         flattening: bool = False,
+        target_cols: int | list[int] | None = None,
     ) -> Self:
         """Take the data and how to cut it; nothing is computed, no device is touched.
 
@@ -82,6 +105,9 @@ class DenoGrad:
             future: Steps from the window's last to its target.
             stride: Steps from one window to the next.
             flattening: Whether the model takes windows as vectors `(window_size * channels,)`.
+            target_cols: Number(s) of the columns of X that are the targets, in place of y (2.0).
+                They stay inputs too: one variable under `ts_strategy="global"`, else a copy that
+                drifts apart.
 
         Raises:
             ShapeError: Shapes that do not fit, or no window_size for a series.
@@ -89,71 +115,85 @@ class DenoGrad:
         """
         if is_ts and window_size is None:
             raise ShapeError("a series needs window_size: the steps that the model looks back on.")
-        x, targets, columns = _arrays(X, y)
+        x, targets, columns = arrays(X, y, target_cols)
         layout: Rows | Windows = layouts.rows()
         if is_ts:
             layout = layouts.windows(window_size or 0, future, stride, flatten=flattening)
         layout.check(x, targets)  # type: ignore[arg-type]  # only shapes are looked at
-        self._fitted = _Fitted(x, targets, layout, columns)
+        self._fitted = Fitted(x, targets, layout, columns, target_cols is not None)
         return self
 
     def transform(
         self,
         nrr: float = 0.05,
         nr_threshold: float = 0.01,
-        max_epochs: int = 100,
+        max_epochs: int | None = None,
         denoise_y: bool = True,
         batch_size: int = 1000,
         save_gradients: bool = True,
+        eta_x: float | None = None,
+        eta_y: float | None = None,
+        ts_strategy: Literal["window", "global"] | None = None,
+        lam: float | None = None,
+        lr: float | None = None,
+        tol: float | None = None,
     ) -> Denoised:
         """Refine the data given to `fit`.
 
-        Look-ahead: for a series yes; a step is corrected by all windows that contain it.
+        Look-ahead: for a series yes; a step is corrected by all windows that contain it, and under
+        "global" depends on all others.
 
         Args:
-            nrr: Noise reduction rate, the step size, in the units of the data.
+            nrr: Noise reduction rate, the step size, in the units of the data (of a Gauss-Newton
+                step, the fraction of the way; 2.0 has 0.5).
             nr_threshold: Residual, in the units of y, up to which an instance stays.
-            max_epochs: Most steps.
+            max_epochs: Most steps; 100 unless given, 300 under "global".
             denoise_y: Whether y is refined too.
             batch_size: Instances in memory at a time; without effect on the result.
             save_gradients: Whether to return every epoch's gradients; they are kept on the host.
+            eta_x: Multiplier of x's share of a Gauss-Newton step, which it chooses for rows (2.0).
+            eta_y: The same for y.
+            ts_strategy: For a series: "window" takes Gauss-Newton steps averaged over the windows
+                that vote, "global" minimises one objective (`global_refiner`); None is the
+                published rule of 1.1.
+            lam: Weight of the distance to the observations under "global"; 1.
+            lr: Learning rate of Adam under "global"; 0.05.
+            tol: Under "global", stop when the objective changes by less; 1e-7.
 
         Returns:
             `(X_denoised, y_denoised, grad_x_list, grad_y_list)`: arrays in the shape given to `fit`
-            (X without the targets, where the model takes only the other columns) and, per epoch,
-            each instance's gradient over its joint norm, `(n, features)` or
-            `(n, window_size, channels)` and `(n,)` or `(n, targets)`. The lists are empty where
-            gradients are not saved, the second also where y is not refined.
+            (X without the targets, where the model takes only the other columns; y `(n, targets)`
+            with `target_cols`) and, per epoch, each instance's gradient over its joint norm,
+            `(n, features)` or `(n, window_size, channels)` and `(n,)` or `(n, targets)`; under
+            "global" the objective's own gradient, in the shapes of X and y. The lists are empty
+            where gradients are not saved, the second also where y is not refined, or is part of X.
 
         Raises:
             DenogradError: Before `fit`; or for a model, loss or device that cannot be used.
+            UnsupportedError: If an argument is given that has no effect.
         """
         if not hasattr(self, "_fitted"):
             raise DenogradError("transform needs data: call fit(X, y) first, or fit_transform.")
-        fitted, model = self._fitted, as_model(self.model)
-        x = _model_inputs(model, fitted)
-        max_epochs, batch_size = operator.index(max_epochs), operator.index(batch_size)
-        with _on(self.device):
-            r = refiner(
-                model,
-                rules.unit_step(nrr, nr_threshold),
-                fitted.layout,
-                as_loss(self.criterion),
-                denoise_y,
-                chunk_size=batch_size,
-                keep_direction=save_gradients,
-            )
-            history = History(_gradients, capacity=max(max_epochs, 0)) if save_gradients else None
-            params = jax.device_put(model.params)
-            begin = r.init(x, fitted.y)
-            end = run(r, params, begin, max_epochs, history).state
-        grads = [] if history is None else list(history.records)
-        return (
-            _moved(x, begin.data.x, end.data.x),
-            _moved(fitted.y, begin.data.y, end.data.y),
-            [_unflatten(g[0], x, fitted.layout) for g in grads],
-            [g[1].reshape(len(g[1]), *fitted.y.shape[1:]) for g in grads] if denoise_y else [],
+        options = _Options(
+            nrr,
+            nr_threshold,
+            None if max_epochs is None else operator.index(max_epochs),
+            denoise_y,
+            operator.index(batch_size),
+            save_gradients,
+            eta_x,
+            eta_y,
+            ts_strategy,
+            lam,
+            lr,
+            tol,
         )
+        _refuse_without_effect(options, series=isinstance(self._fitted.layout, Windows))
+        model = as_model(self.model)
+        with _on(self.device):
+            if ts_strategy == "global":
+                return _refine_globally(model, self.criterion, self._fitted, options)
+            return _refine_by_instance(model, self.criterion, self._fitted, options)
 
     def fit_transform(
         self,
@@ -166,94 +206,142 @@ class DenoGrad:
         flattening: bool = False,
         nrr: float = 0.05,
         nr_threshold: float = 0.01,
-        max_epochs: int = 100,
+        max_epochs: int | None = None,
         denoise_y: bool = True,
         batch_size: int = 1000,
         save_gradients: bool = True,
+        *,
+        target_cols: int | list[int] | None = None,
+        eta_x: float | None = None,
+        eta_y: float | None = None,
+        ts_strategy: Literal["window", "global"] | None = None,
+        lam: float | None = None,
+        lr: float | None = None,
+        tol: float | None = None,
     ) -> Denoised:
         """`fit`, then `transform`; see there."""
-        self.fit(X, y, is_ts, window_size, future, stride, flattening)
-        return self.transform(nrr, nr_threshold, max_epochs, denoise_y, batch_size, save_gradients)
+        self.fit(X, y, is_ts, window_size, future, stride, flattening, target_cols)
+        old = nrr, nr_threshold, max_epochs, denoise_y, batch_size, save_gradients
+        return self.transform(*old, eta_x, eta_y, ts_strategy, lam, lr, tol)
 
 
-def _gradients(state: State, info: Info) -> Any:
+def _refuse_without_effect(options: _Options, *, series: bool) -> None:
+    """An argument that changes nothing is a misunderstanding."""
+    strategy = options.ts_strategy
+    if strategy not in ("window", "global", None):
+        raise UnsupportedError(f'ts_strategy must be "window" or "global", not {strategy!r}.')
+    if strategy is not None and not series:
+        raise UnsupportedError("ts_strategy is for a series: fit with is_ts=True.")
+    is_global = strategy == "global"
+    idle = [] if is_global else [k for k in ("lam", "lr", "tol") if getattr(options, k) is not None]
+    if is_global or (series and strategy is None):
+        idle += [k for k in ("eta_x", "eta_y") if getattr(options, k) is not None]
+    if is_global:
+        defaults = {"nrr": 0.05, "nr_threshold": 0.01}
+        idle += [k for k, value in defaults.items() if getattr(options, k) != value]
+    if idle:
+        where = f"with ts_strategy={strategy!r}" if series else "on rows"
+        raise UnsupportedError(
+            f"{', '.join(idle)} would have no effect {where}: lam, lr and tol belong to "
+            'ts_strategy="global", nrr and nr_threshold to all else, eta_x and eta_y to rows and '
+            'ts_strategy="window".'
+        )
+
+
+def _refine_by_instance(
+    model: Model, criterion: Any, fitted: Fitted, options: _Options
+) -> Denoised:
+    """The published rule, or the Gauss-Newton step, of every row or window."""
+    x = model_inputs(model, fitted)
+    etas = options.eta_x, options.eta_y
+    if options.ts_strategy is None and etas == (None, None):
+        rule = rules.unit_step(options.nrr, options.nr_threshold)
+    else:
+        weights = (1.0 if eta is None else eta for eta in etas)
+        rule = rules.gauss_newton(options.nrr, options.nr_threshold, *weights)
+    r = refiner(
+        model,
+        rule,
+        fitted.layout,
+        as_loss(criterion),
+        options.denoise_y,
+        chunk_size=options.batch_size,
+        keep_direction=options.save_gradients,
+    )
+    most = 100 if options.max_epochs is None else options.max_epochs
+    begin, end, grads = _run(r, model, r.init(x, fitted.y), options, most, _directions)
+    return (
+        moved(x, begin.x, end.x),
+        moved(fitted.y, begin.y, end.y),
+        [unflatten(g[0], x, fitted.layout) for g in grads],
+        [g[1].reshape(len(g[1]), *fitted.y.shape[1:]) for g in grads] if options.denoise_y else [],
+    )
+
+
+def _refine_globally(model: Model, criterion: Any, fitted: Fitted, options: _Options) -> Denoised:
+    """All cells at once; targets that are columns of x are one variable with them."""
+    if getattr(criterion, "reduction", "mean") != "mean":
+        raise UnsupportedError(
+            f'ts_strategy="global" weighs the mean loss against the distance to the data: give '
+            f'the criterion reduction="mean", not {criterion.reduction!r}.'
+        )
+    x = model_inputs(model, fitted)
+    layout, targets = fitted.layout, fitted.y
+    assert isinstance(layout, Windows)
+    columns = list(fitted.target_columns)
+    shared = bool(columns) and x.shape[1] == fitted.x.shape[1]
+    if shared:
+        layout = dataclasses.replace(layout, target_columns=tuple(columns))
+    r = global_refiner(
+        model,
+        layout,
+        1.0 if options.lam is None else options.lam,
+        _adam(0.05 if options.lr is None else options.lr),
+        1e-7 if options.tol is None else options.tol,
+        loss=as_loss(criterion),
+        refine_targets=options.denoise_y,
+        chunk_size=options.batch_size,
+        keep_gradient=options.save_gradients,
+    )
+    most = 300 if options.max_epochs is None else options.max_epochs
+    state = r.init(x, None if shared else targets)
+    begin, end, grads = _run(r, model, state, options, most, _gradients)
+    denoised = moved(x, begin.x, end.x)
+    if shared:
+        y = denoised[:, columns].reshape(targets.shape)
+        return denoised, y, [g.x for g in grads], []
+    moved_y = moved(targets, begin.y, end.y)
+    return denoised, moved_y, [g.x for g in grads], [g.y for g in grads if g.y is not None]
+
+
+@functools.lru_cache(maxsize=32)
+def _adam(learning_rate: float) -> optax.GradientTransformation:
+    """One object per rate, so that a second call compiles nothing."""
+    return optax.adam(learning_rate)
+
+
+def _run(
+    r: Refiner[Any, Any],
+    model: Model,
+    state: Any,
+    options: _Options,
+    most: int,
+    record: Callable[[Any, Any], Any],
+) -> tuple[layouts.Data, layouts.Data, list[Any]]:
+    """The data before and after, and what was recorded of each step."""
+    history = History(record, capacity=max(most, 0)) if options.save_gradients else None
+    end = run(r, jax.device_put(model.params), state, most, history).state
+    return state.data, end.data, [] if history is None else list(history.records)
+
+
+def _directions(state: Any, info: Info) -> Any:
     del state
     return info.direction
 
 
-def _arrays(X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """X and y as arrays of their own, and which columns of X are y, if any."""
-    if y is None:
-        raise ShapeError("y is missing: give the targets, or their column name(s) in a DataFrame.")
-    x = _numbers("X", X)
-    names = _column_names(X, y)
-    if names is None:
-        return x, _numbers("y", y), ()
-    columns = [list(X.columns).index(name) for name in names]
-    single = not isinstance(y, list | tuple) and len(names) == 1 and np.ndim(y) == 0
-    return x, x[:, columns[0] if single else columns].copy(), tuple(columns)
-
-
-def _column_names(X: Any, y: Any) -> list[Any] | None:
-    """The columns of a DataFrame that y names; None where y is the target itself."""
-    if not hasattr(X, "columns"):
-        return None
-    names = [y] if isinstance(y, str) or np.ndim(y) == 0 else list(y)
-    if len(names) == len(X) and not all(isinstance(name, str) for name in names):
-        return None
-    if hasattr(y, "iloc"):  # a Series or DataFrame holds values
-        return None
-    for name in names:
-        if list(X.columns).count(name) != 1:
-            count = "not" if name not in list(X.columns) else "more than once"
-            raise ColumnError(f"target column {name!r} is {count} in X; it has: {list(X.columns)}")
-    return names
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    """A copy as a NumPy array; tensors of PyTorch are taken without importing it."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    try:
-        array = np.array(values)
-        if array.dtype == object:  # as of a data frame with nullable columns
-            floats = {"dtype": np.float64, "na_value": np.nan}
-            array = values.to_numpy(**floats) if hasattr(values, "iloc") else array.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ColumnError(
-            f"{name} holds values that are not numbers ({error}): encode text and categories "
-            "first, or use denograd_jax.refine, which passes them through."
-        ) from error
-    if array.dtype.kind not in "fiub":
-        raise ColumnError(f"{name} must hold numbers, not {array.dtype}.")
-    return array
-
-
-def _model_inputs(model: Model, fitted: _Fitted) -> np.ndarray:
-    """All columns of X; or, if the model does not take these, all that are not targets."""
-    if not fitted.target_columns:
-        return fitted.x
-    others = np.delete(fitted.x, fitted.target_columns, axis=1)
-    for x in (fitted.x, others):
-        if _takes(model, x, fitted.layout):
-            return x
-    raise ModelError(
-        f"the model takes neither the {fitted.x.shape[1]} columns of X nor the {others.shape[1]} "
-        "that are not targets."
-    )
-
-
-def _takes(model: Model, x: np.ndarray, layout: Rows | Windows) -> bool:
-    features = x.shape[1]
-    shape: tuple[int, ...] = (features,)
-    if isinstance(layout, Windows):
-        shape = (layout.length * features,) if layout.flatten else (layout.length, features)
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
-    try:
-        jax.eval_shape(model.predict, model.params, np.zeros(shape, dtype))
-    except Exception:  # whatever a model raises on a wrong shape
-        return False
-    return True
+def _gradients(state: Any, info: GlobalInfo) -> Any:
+    del state
+    return info.gradient
 
 
 def _on(device: Any) -> Any:
@@ -271,17 +359,3 @@ def _on(device: Any) -> Any:
         raise UnsupportedError(
             f"device {device!r} is not available to JAX, which has: {available}."
         ) from error
-
-
-def _moved(given: np.ndarray, begin: Any, end: Any) -> np.ndarray:
-    """What was given plus its move, so that a value that did not move keeps every bit."""
-    dtype = np.result_type(given.dtype, np.float16 if given.dtype.kind == "f" else np.float32)
-    moved: np.ndarray = given.astype(dtype) + (np.asarray(end) - np.asarray(begin)).astype(dtype)
-    return moved
-
-
-def _unflatten(gradient: np.ndarray, x: np.ndarray, layout: Rows | Windows) -> np.ndarray:
-    """Windows in their own shape, also where the model takes them as vectors."""
-    if isinstance(layout, Rows):
-        return gradient
-    return gradient.reshape(len(gradient), layout.length, x.shape[1])

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from denograd_jax._sharding import Blocks
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
-from denograd_jax.layouts import Data, Layout
+from denograd_jax.layouts import Data, Layout, Length
 
 __all__ = ["prepare"]
 
@@ -24,28 +25,37 @@ def prepare(
     segments: Any = None,
     *,
     refine_targets: bool = True,
+    blocks: Blocks | None = None,
 ) -> Data:
     """Check arrays and masks against the layout and each other, and make them `Data`.
+
+    With `blocks` it lies on their devices, padded so that all blocks are of one length.
 
     Raises:
         ShapeError: Shapes that do not fit, or no instance with a target.
         DataError: Infinite values, or nothing observed.
         UnsupportedError: What is no array of real numbers, or no boolean mask.
     """
-    x = _as_values("x", x)
-    y = None if y is None else _as_values("y", y)
+    to_array = jnp.asarray if blocks is None else _as_host_array
+    x = _as_values("x", x, to_array)
+    y = None if y is None else _as_values("y", y, to_array)
     layout.check(x, y)
     given = _Given(
         x,
         y,
-        _mask("observed_x", observed_x, x, default=True),
-        _mask("observed_y", observed_y, y, default=True),
+        _mask("observed_x", observed_x, x),
+        _mask("observed_y", observed_y, y),
         _mask("movable_x", movable_x, x),
         _mask("movable_y", movable_y, y),
         None if segments is None else _as_segments(segments, x.shape[0]),
     )
     data: Data
-    data, counts = _prepare(layout, refine_targets, given)
+    if blocks is not None:
+        length = blocks.length(layout, x.shape[0])
+        given = jax.tree.map(lambda array: blocks.place(array, length), given)
+    data, counts = _prepare(layout, refine_targets, None if blocks is None else x.shape[0], given)
+    if blocks is not None:
+        data = jax.device_put(data, blocks.sharding)._replace(length=Length(x.shape[0]))
     if not isinstance(counts.instances, jax.core.Tracer):  # under `jit` values are not at hand
         _refuse(counts, targets_apart=y is not None)
     return data
@@ -56,7 +66,7 @@ class _Given(NamedTuple):
 
     x: jax.Array
     y: jax.Array | None
-    observed_x: jax.Array
+    observed_x: jax.Array | None
     observed_y: jax.Array | None
     movable_x: jax.Array | None
     movable_y: jax.Array | None
@@ -73,18 +83,21 @@ class _Counts(NamedTuple):
     instances: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _prepare(layout: Any, refine_targets: bool, given: _Given) -> tuple[Data, _Counts]:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _prepare(
+    layout: Any, refine_targets: bool, length: int | None, given: _Given
+) -> tuple[Data, _Counts]:
+    """`Data` of the arrays; what stands behind `length` is padding, and missing."""
     if given.y is None and not layout.shared:
         given = _copy_targets(given, list(layout.target_columns))
     x, y = given.x, given.y
     dtype = _working_dtype(x) if y is None else _working_dtype(x, y)
-    seen_x = _seen(x, given.observed_x)
+    seen_x = _seen(x, given.observed_x, length)
     x = jnp.where(seen_x, x.astype(dtype), 0)
     moves_x = seen_x if given.movable_x is None else given.movable_x
     seen_y = moves_y = None
     if y is not None:
-        seen_y = _seen(y, given.observed_y)
+        seen_y = _seen(y, given.observed_y, length)
         integers = jnp.issubdtype(y.dtype, jnp.integer) and not refine_targets
         y = jnp.where(seen_y, y if integers else y.astype(dtype), 0)
         # A missing target judges no instance, so nothing could impute it.
@@ -106,11 +119,12 @@ def _prepare(layout: Any, refine_targets: bool, given: _Given) -> tuple[Data, _C
 
 def _copy_targets(given: _Given, columns: list[int]) -> _Given:
     """Targets that start as columns of x and then go their own way."""
-    masks = given.observed_x[:, columns], given.movable_x
+
+    def copy(array: jax.Array | None) -> jax.Array | None:
+        return None if array is None else array[:, columns]
+
     return given._replace(
-        y=given.x[:, columns],
-        observed_y=masks[0],
-        movable_y=None if masks[1] is None else masks[1][:, columns],
+        y=copy(given.x), observed_y=copy(given.observed_x), movable_y=copy(given.movable_x)
     )
 
 
@@ -133,10 +147,20 @@ def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
         )
 
 
-def _as_values(name: str, values: Any) -> jax.Array:
+def _as_host_array(values: Any) -> Any:
+    """An array still on the host, unless it is JAX's: it need not fit on one device."""
+    if isinstance(values, jax.Array):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind in "OSUM":
+        raise TypeError(f"not numbers: {array.dtype}")
+    return array
+
+
+def _as_values(name: str, values: Any, to_array: Any) -> Any:
     try:
         with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
-            array = jnp.asarray(values)
+            array = to_array(values)
     except (TypeError, ValueError) as error:
         raise UnsupportedError(
             f"{name} must be an array of numbers, not {type(values).__name__} "
@@ -156,24 +180,31 @@ def _working_dtype(*arrays: jax.Array) -> Any:
     return widest if widest.itemsize >= 4 else np.dtype("float32")
 
 
-def _mask(name: str, mask: Any, like: Any, *, default: bool | None = None) -> Any:
-    """A boolean mask in the shape of `like`; without a mask, `default` everywhere, or None."""
-    if like is None or (mask is None and default is None):
+def _mask(name: str, mask: Any, like: Any) -> Any:
+    """A boolean mask in the shape of `like`, on the host if `like` is there; None if not given."""
+    if like is None or mask is None:
         return None
-    mask = jnp.asarray(default if mask is None else mask)
+    on_host = isinstance(like, np.ndarray) and not isinstance(mask, jax.Array)
+    mask = np.asarray(mask) if on_host else jnp.asarray(mask)
     if mask.dtype != bool:
         raise UnsupportedError(f"{name} must be a boolean mask, not {mask.dtype}.")
     try:
-        return jnp.broadcast_to(mask, like.shape)
+        return (np if on_host else jnp).broadcast_to(mask, like.shape)
     except ValueError as error:
         raise ShapeError(
             f"{name} of shape {mask.shape} does not broadcast to shape {like.shape}."
         ) from error
 
 
-def _seen(values: jax.Array, observed: Any) -> jax.Array:
+def _seen(values: jax.Array, observed: jax.Array | None, length: int | None) -> jax.Array:
     floating = jnp.issubdtype(values.dtype, jnp.floating)
-    return observed & ~jnp.isnan(values) if floating else jnp.asarray(observed)
+    seen = ~jnp.isnan(values) if floating else jnp.ones(values.shape, bool)
+    if observed is not None:
+        seen &= observed
+    if length is not None:
+        given = jnp.arange(values.shape[0]) < length
+        seen &= given.reshape(-1, *(1,) * (values.ndim - 1))
+    return seen
 
 
 def _as_segments(segments: Any, steps: int) -> jax.Array:

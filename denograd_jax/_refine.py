@@ -17,7 +17,7 @@ from denograd_jax._frozen_models import in_user_units, train_backbone
 from denograd_jax._prepare import prepare
 from denograd_jax._problems import Problem, pose_rows, pose_series
 from denograd_jax._refinement import Refinement
-from denograd_jax._refiner import Info, refiner
+from denograd_jax._refiner import Info, State, refiner
 from denograd_jax._run import Solution, Status, run
 from denograd_jax._tables import Table, listed, read_table, write_back
 from denograd_jax._timeline import Timeline, read_timeline
@@ -280,7 +280,7 @@ def _refuse_numbers(step_size: Any, tolerance: Any) -> None:
 
 def _solve(
     rule: Rule, model: Model, problem: Problem, max_steps: int, progress: Progress | None
-) -> tuple[Solution, tuple[Info, Info]]:
+) -> tuple[Solution[State, Info], tuple[Info, Info]]:
     """Run, and look at the residuals before the first and after the last step.
 
     Always with a report, hence step by step: the step is compiled for the residuals anyway.
@@ -302,7 +302,7 @@ def _solve(
 def _record(
     task: Task,
     prepared: Data,
-    solution: Solution,
+    solution: Solution[State, Info],
     infos: tuple[Info, Info],
     settings: dict[str, object],
     *,

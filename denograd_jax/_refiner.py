@@ -2,24 +2,63 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from denograd_jax import layouts, rules
 from denograd_jax._instances import batch_gradients
 from denograd_jax._prepare import prepare
+from denograd_jax._sharding import Blocks, blocks_over
 from denograd_jax._sweep import sweep_with
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
 from denograd_jax.rules import Rule
 
-__all__ = ["Info", "Refiner", "State", "moved", "refiner"]
+__all__ = [
+    "AnyInfo",
+    "AnyState",
+    "Info",
+    "InfoT",
+    "Refiner",
+    "State",
+    "StateT",
+    "as_static_model",
+    "moved",
+    "refiner",
+]
 
 _TRACED: Any = ()  # stands in a cached rule for the numbers that come with the state
+
+
+class AnyState(Protocol):
+    """What `run` asks of a state."""
+
+    @property
+    def data(self) -> Data: ...
+    @property
+    def step(self) -> jax.Array: ...
+
+
+class AnyInfo(Protocol):
+    """What `run` and its history ask of a step's info."""
+
+    @property
+    def residual(self) -> jax.Array: ...
+    @property
+    def valid(self) -> jax.Array: ...
+    @property
+    def active(self) -> jax.Array: ...
+    @property
+    def nonfinite(self) -> jax.Array: ...
+
+
+StateT = TypeVar("StateT", bound=AnyState)
+InfoT = TypeVar("InfoT", bound=AnyInfo)
 
 
 class State(NamedTuple):
@@ -59,7 +98,7 @@ class Info(NamedTuple):
     direction: tuple[jax.Array, jax.Array] | None = None
 
 
-class Refiner(NamedTuple):
+class Refiner(NamedTuple, Generic[StateT, InfoT]):
     """A refinement as two pure functions; `jit`, `vmap`, `scan`, `grad` and shard as you like.
 
     Attributes:
@@ -75,8 +114,8 @@ class Refiner(NamedTuple):
             then all moves are made at once.
     """
 
-    init: Callable[..., State]
-    step: Callable[[Params, State], tuple[State, Info]]
+    init: Callable[..., StateT]
+    step: Callable[[Params, StateT], tuple[StateT, InfoT]]
 
 
 def refiner(
@@ -88,7 +127,9 @@ def refiner(
     *,
     chunk_size: int | None = None,
     keep_direction: bool = False,
-) -> Refiner:
+    mesh: Mesh | None = None,
+    axis: str | None = None,
+) -> Refiner[State, Info]:
     """Build a refinement from a frozen model, a rule and a layout.
 
     Data is held in at least float32 (half-precision and integer arrays are widened by `init`:
@@ -110,6 +151,11 @@ def refiner(
         chunk_size: Instances in memory at a time; chosen from the shapes unless given. The result
             does not depend on it beyond rounding.
         keep_direction: Whether `Info.direction` is kept; it is as large as all instances together.
+        mesh: Devices to share the rows or steps out to, in blocks: windows that straddle two blocks
+            read a halo of `length + horizon - 1` steps from the next one. `init` pads the arrays to
+            equal blocks and places them; NumPy arrays go to their devices in pieces. `Solution`
+            leaves the padding out, `State` and `Info` keep it (missing cells, invalid instances).
+        axis: The axis of the mesh to share out along; its first unless given.
 
     Returns:
         `Refiner(init, step)`.
@@ -134,8 +180,8 @@ def refiner(
     layout = layouts.rows() if layout is None else layout
     if chunk_size is not None and chunk_size < 1:
         raise ShapeError(f"chunk_size must be at least 1, not {chunk_size}.")
-    model = predict if isinstance(predict, Model) else Model(predict, None)
-    _refuse_unhashable(model, loss)
+    model = as_static_model(predict, loss)
+    blocks = blocks_over(mesh, axis)
     step = _build_step(
         model.predict,
         model.predict_batch,
@@ -145,6 +191,7 @@ def refiner(
         loss,
         chunk_size,
         keep_direction,
+        blocks,
     )
 
     def init(
@@ -157,14 +204,16 @@ def refiner(
         segments: Any = None,
     ) -> State:
         masks = observed_x, observed_y, movable_x, movable_y
-        data = prepare(layout, x, y, *masks, segments, refine_targets=refine_targets)
+        data = prepare(layout, x, y, *masks, segments, refine_targets=refine_targets, blocks=blocks)
         numbers = {k: jnp.array(v, data.x.dtype) for k, v in rule.hyperparameters.items()}
         return State(data, numbers, jnp.zeros((), jnp.int32))
 
     return Refiner(init, step)
 
 
-def _refuse_unhashable(model: Model, loss: Loss) -> None:
+def as_static_model(predict: Predict | Model, loss: Loss) -> Model:
+    """The model's functions, which, like the loss, must be hashable: they are part of programs."""
+    model = predict if isinstance(predict, Model) else Model(predict, None)
     for name, function in (("predict", model.predict), ("loss", loss)):
         try:
             hash(function)
@@ -174,6 +223,7 @@ def _refuse_unhashable(model: Model, loss: Loss) -> None:
                 "with model = as_model(module), then refiner(model) and "
                 "r.step(model.params, state)."
             ) from error
+    return model
 
 
 @functools.lru_cache(maxsize=32)
@@ -186,6 +236,7 @@ def _build_step(
     loss: Loss,
     chunk_size: int | None,
     keep_direction: bool,
+    blocks: Blocks | None,
 ) -> Callable[[Params, State], tuple[State, Info]]:
     """The step of a refiner; cached, since equal functions must share one compilation.
 
@@ -193,6 +244,8 @@ def _build_step(
     """
     gradients = batch_gradients(predict, predict_batch, loss, labels=rule.takes_labels)
     sweep = sweep_with(gradients, rule, layout, chunk_size, keep_direction=keep_direction)
+    if blocks is not None:
+        sweep = blocks.over(sweep, layout)
 
     @jax.jit
     def step(params: Params, state: State) -> tuple[State, Info]:

@@ -4,12 +4,12 @@ import collections
 import enum
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from denograd_jax._refiner import Info, Refiner, State
+from denograd_jax._refiner import AnyInfo, AnyState, InfoT, Refiner, StateT
 from denograd_jax._types import Model, Params
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data
@@ -31,7 +31,8 @@ class Status(enum.IntEnum):
 
 
 _ADVICE = {
-    Status.converged: "every residual is within the tolerance",
+    Status.converged: "every residual is within the tolerance (of a global refinement: "
+    "the objective no longer changes)",
     Status.max_steps: "these were the most steps allowed; residuals that still exceed the "
     "tolerance may be what the model cannot know, so more steps are not always better",
     Status.nonfinite: "some instances had a residual or gradient that was not finite and were left "
@@ -39,7 +40,7 @@ _ADVICE = {
 }
 
 
-class Solution(NamedTuple):
+class Solution(NamedTuple, Generic[StateT, InfoT]):
     """The outcome of a run.
 
     Attributes:
@@ -55,14 +56,14 @@ class Solution(NamedTuple):
     y: jax.Array | None
     status: jax.Array
     steps: jax.Array
-    info: Info
-    state: State
+    info: InfoT
+    state: StateT
 
 
 class Progress(Protocol):
     """Called after each step with its number (from 1), the limit, and its info."""
 
-    def __call__(self, step: int, max_steps: int, info: Info) -> None: ...
+    def __call__(self, step: int, max_steps: int, info: Any) -> None: ...
 
 
 class History:
@@ -80,19 +81,19 @@ class History:
 
     def __init__(
         self,
-        record: Callable[[State, Info], Any] | None = None,
+        record: Callable[[Any, Any], Any] | None = None,
         *,
         capacity: int = 1000,
     ) -> None:
         self._record = _summarise if record is None else record
         self.records: collections.deque[Any] = collections.deque(maxlen=capacity)
 
-    def __call__(self, state: State, info: Info) -> None:
+    def __call__(self, state: AnyState, info: AnyInfo) -> None:
         """Keep one step."""
         self.records.append(jax.device_get(self._record(state, info)))
 
 
-def _summarise(state: State, info: Info) -> dict[str, jax.Array]:
+def _summarise(state: AnyState, info: AnyInfo) -> dict[str, jax.Array]:
     del state
     size = jnp.abs(info.residual).mean(axis=1)
     return {
@@ -102,13 +103,13 @@ def _summarise(state: State, info: Info) -> dict[str, jax.Array]:
 
 
 def run(
-    r: Refiner,
+    r: Refiner[StateT, InfoT],
     params: Params,
-    state: State,
+    state: StateT,
     max_steps: int = 100,
     history: History | None = None,
     progress: Progress | None = None,
-) -> Solution:
+) -> Solution[StateT, InfoT]:
     """Take steps until no instance is gated in, or `max_steps` are done.
 
     Without history and progress the loop is one `lax.while_loop`, which composes with `jit` and
@@ -139,19 +140,19 @@ def run(
 
 
 @functools.lru_cache(maxsize=32)
-def _loop_of(step: Any) -> Callable[[Params, State, Any], tuple[State, Info]]:
+def _loop_of(step: Any) -> Callable[[Params, Any, Any], tuple[Any, Any]]:
     """The compiled loop of a step; it lives as long as the step is in use."""
 
     @jax.jit
-    def loop(params: Params, state: State, max_steps: jax.Array) -> tuple[State, Info]:
+    def loop(params: Params, state: Any, max_steps: jax.Array) -> tuple[Any, Any]:
         begin = state.step
 
-        def unfinished(carry: tuple[State, Info]) -> jax.Array:
+        def unfinished(carry: tuple[Any, Any]) -> Any:
             state, info = carry
             return (state.step - begin < max_steps) & (info.active > 0)
 
-        def body(carry: tuple[State, Info]) -> tuple[State, Info]:
-            return step(params, carry[0])  # type: ignore[no-any-return]
+        def body(carry: tuple[Any, Any]) -> Any:
+            return step(params, carry[0])
 
         return jax.lax.while_loop(unfinished, body, (state, _no_info(step, params, state)))
 
@@ -161,11 +162,11 @@ def _loop_of(step: Any) -> Callable[[Params, State, Any], tuple[State, Info]]:
 def _loop_on_host(
     step: Any,
     params: Params,
-    state: State,
+    state: Any,
     max_steps: int,
     history: History | None,
     progress: Progress | None,
-) -> tuple[State, Info]:
+) -> tuple[Any, Any]:
     info = _no_info(step, params, state)
     if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((params, state))):
         raise UnsupportedError(
@@ -184,24 +185,25 @@ def _loop_on_host(
     return state, info
 
 
-def _no_info(step: Any, params: Params, state: State) -> Info:
+def _no_info(step: Any, params: Params, state: Any) -> Any:
     """The info of no step at all; `active` is 1, so that a loop begins."""
     _, shapes = jax.eval_shape(step, params, state)
-    zeros: Info = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return zeros._replace(active=jnp.ones_like(zeros.active))
 
 
-def _status(info: Info) -> jax.Array:
+def _status(info: AnyInfo) -> jax.Array:
     ended = jnp.where(info.active == 0, Status.converged, Status.max_steps)
     return jnp.where(info.nonfinite > 0, Status.nonfinite, ended)
 
 
 def _values(data: Data) -> tuple[jax.Array, jax.Array | None]:
-    """The refined arrays, with NaN where a cell was neither measured nor imputed."""
+    """The refined arrays without padding, NaN where a cell was neither measured nor imputed."""
+    given = None if data.length is None else data.length.given
 
     def restore(values: jax.Array, known: jax.Array) -> jax.Array:
         floating = jnp.issubdtype(values.dtype, jnp.floating)
-        return jnp.where(known, values, jnp.nan) if floating else values
+        return (jnp.where(known, values, jnp.nan) if floating else values)[:given]
 
     x = restore(data.x, data.observed_x | data.movable_x)
     if data.y is None:

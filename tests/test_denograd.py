@@ -238,7 +238,7 @@ def test_constructor_and_fit_touch_no_device(rng):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"X": np.zeros((5, 2)), "y": None}, errors.ShapeError, "y is missing"),
+        ({"X": np.zeros((5, 2)), "y": None}, errors.ShapeError, "neither was given"),
         ({"X": np.zeros((5, 2)), "y": np.zeros(4)}, errors.ShapeError, r"\(5,\)"),
         ({"X": np.zeros(5), "y": np.zeros(5)}, errors.ShapeError, "reshape"),
         ({"X": np.zeros((0, 2)), "y": np.zeros(0)}, errors.ShapeError, "no rows"),
@@ -286,3 +286,88 @@ def test_bad_input_to_transform(rng):
     net = oracle.Net(rng, 7)
     with pytest.raises(errors.ModelError, match="takes neither the 3 columns"):
         DenoGrad(Model(tanh_net, net.params), "squared_error").fit_transform(frame, "c")
+
+
+class TestArgumentsOfVersion2:
+    """What they compute is compared with the package itself in test_parity.py."""
+
+    @pytest.fixture
+    def fitted(self, rng):
+        net = oracle.Net(rng, 4 * 2)
+        return DenoGrad(model_of(net), "squared_error").fit(
+            rng.normal(size=(30, 2)), rng.normal(size=30), is_ts=True, window_size=4
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ({"lam": 1.0}, "lam would have no effect"),
+            ({"ts_strategy": "window", "lr": 0.1, "tol": 0.0}, "lr, tol would have no effect"),
+            ({"ts_strategy": "global", "nrr": 0.5}, "nrr would have no effect"),
+            ({"ts_strategy": "global", "nr_threshold": 0.5}, "nr_threshold would have no"),
+            ({"ts_strategy": "global", "eta_y": 0.5}, "eta_y would have no effect"),
+            ({"eta_x": 1.0}, "eta_x would have no effect with ts_strategy=None"),
+            ({"ts_strategy": "local"}, 'must be "window" or "global", not \'local\''),
+        ],
+    )
+    def test_without_effect_on_a_series(self, fitted, arguments, says):
+        with pytest.raises(errors.UnsupportedError, match=says):
+            fitted.transform(**arguments)
+
+    @pytest.mark.parametrize("arguments", [{"ts_strategy": "global"}, {"lam": 1.0}])
+    def test_without_effect_on_rows(self, arguments):
+        denoiser = DenoGrad(lambda x: x.sum(), "squared_error").fit(np.eye(2), np.zeros(2))
+        with pytest.raises(errors.UnsupportedError, match="for a series|no effect on rows"):
+            denoiser.transform(**arguments)
+
+    def test_eta_chooses_the_gauss_newton_step(self):
+        x, y = np.array([[2.0]]), np.array([0.0])
+        denoiser = DenoGrad(lambda x: x.sum(), "squared_error").fit(x, y)
+        found = denoiser.transform(nrr=1.0, max_epochs=1, eta_x=1.0, eta_y=0.5)
+        assert found[0] == pytest.approx(1.0)
+        assert found[1] == pytest.approx(0.5)
+
+    def test_target_columns_are_copies_or_one_variable(self, rng):
+        x = rng.normal(size=(30, 3))
+        net = oracle.Net(rng, 4 * 3, 2)
+        denoiser = DenoGrad(model_of(net), "squared_error")
+        denoiser.fit(x, is_ts=True, window_size=4, target_cols=[2, -3])
+        apart = denoiser.transform(ts_strategy="window", max_epochs=2)
+        assert apart[1].shape == (30, 2)
+        assert np.abs(apart[1] - apart[0][:, [2, 0]]).max() > 1e-3
+        found = denoiser.transform(ts_strategy="global", max_epochs=2)
+        np.testing.assert_array_equal(found[1], found[0][:, [2, 0]])
+        assert [g.shape for g in found[2]] == [(30, 3)] * 2
+        assert found[3] == []
+
+    def test_a_named_target_column_is_one_variable(self, rng):
+        frame = pd.DataFrame(rng.normal(size=(30, 2)), columns=["a", "b"])
+        net = oracle.Net(rng, 4 * 2)
+        denoiser = DenoGrad(model_of(net), "squared_error")
+        denoiser.fit(frame, "b", is_ts=True, window_size=4)
+        found = denoiser.transform(ts_strategy="global", max_epochs=2)
+        np.testing.assert_array_equal(found[1], found[0][:, 1])
+
+    def test_rows_keep_their_target_columns_as_inputs(self, rng):
+        x = rng.normal(size=(9, 3))
+        denoiser = DenoGrad(lambda x: x[:2].sum(), "squared_error").fit(x, target_cols=2)
+        assert denoiser.transform(max_epochs=1)[0].shape == (9, 3)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "says"),
+        [
+            ({"y": np.zeros(5), "target_cols": 0}, errors.ShapeError, "both were given"),
+            ({"target_cols": 3}, errors.ColumnError, "column 3, X has 2"),
+        ],
+    )
+    def test_bad_target_columns(self, arguments, error, says):
+        with pytest.raises(error, match=says):
+            DenoGrad(lambda x: x, "squared_error").fit(np.zeros((5, 2)), **arguments)
+
+    def test_a_summed_criterion_has_no_global_objective(self, rng):
+        torch = pytest.importorskip("torch")
+        model = torch.nn.Sequential(torch.nn.Linear(4, 1))
+        denoiser = DenoGrad(model, torch.nn.MSELoss(reduction="sum"))
+        denoiser.fit(rng.normal(size=(9, 2)), target_cols=1, is_ts=True, window_size=2)
+        with pytest.raises(errors.UnsupportedError, match='give the criterion reduction="mean"'):
+            denoiser.transform(ts_strategy="global")

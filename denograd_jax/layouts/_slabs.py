@@ -59,4 +59,5 @@ def box_sum(weights: jax.Array, length: int) -> jax.Array:
     """Weight per step, where each of `weights` covers its own step and the `length - 1` behind."""
     padding = [(length - 1, length - 1)]
     zero = weights.dtype.type(0)
-    return jax.lax.reduce_window(weights, zero, jax.lax.add, (length,), (1,), padding)
+    sums: jax.Array = jax.lax.reduce_window(weights, zero, jax.lax.add, (length,), (1,), padding)
+    return sums

@@ -1,0 +1,117 @@
+"""A sweep over arrays that lie in blocks on the devices of a mesh, one block of steps on each.
+
+Every device owns the instances that begin in its block. Those that reach into the next block read a
+halo from the neighbour, and give back what they say about it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from denograd_jax._sweep import Sweep
+from denograd_jax._types import Params
+from denograd_jax.errors import UnsupportedError
+from denograd_jax.layouts import Data, Layout
+
+__all__ = ["Blocks", "blocks_over"]
+
+_psum: Any = jax.lax.psum
+_ppermute: Any = jax.lax.ppermute
+
+
+def blocks_over(mesh: Mesh | None, axis: str | None) -> "Blocks | None":
+    """The blocks of a mesh axis, the first unless named; None without a mesh."""
+    if mesh is None:
+        if axis is not None:
+            raise UnsupportedError(f"axis {axis!r} names an axis of a mesh: pass mesh= too.")
+        return None
+    axis = mesh.axis_names[0] if axis is None else axis
+    if axis not in mesh.axis_names:
+        raise UnsupportedError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}.")
+    # Sharding in types (explicit axes) refuses what is not done block by block: filling, masking.
+    automatic = (AxisType.Auto,) * len(mesh.axis_names)
+    return Blocks(Mesh(mesh.devices, mesh.axis_names, axis_types=automatic), axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """The first axis of all arrays, in equal blocks along one axis of a mesh."""
+
+    mesh: Mesh
+    axis: str
+
+    @property
+    def number(self) -> int:
+        """How many blocks there are."""
+        devices: int = self.mesh.shape[self.axis]
+        return devices
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """Where arrays lie."""
+        return NamedSharding(self.mesh, PartitionSpec(self.axis))  # type: ignore[no-untyped-call]
+
+    def length(self, layout: Layout, given: int) -> int:
+        """Rows or steps to pad to: blocks hold whole strides, and are no shorter than a halo."""
+        block = max(-(-given // self.number), layout.halo, 1)
+        return -(-block // layout.stride) * layout.stride * self.number
+
+    def place(self, array: Any, length: int) -> jax.Array:
+        """The array on its devices, padded at the end by zeros (in masks: False)."""
+        missing = length - array.shape[0]
+        if missing:
+            pad = jnp.pad if isinstance(array, jax.Array) else np.pad
+            array = pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+            placed: jax.Array = jax.device_put(array, self.sharding)
+        return placed
+
+    def over(self, sweep: Callable[..., Sweep], layout: Layout) -> Callable[..., Sweep]:
+        """The same sweep, by all devices at once."""
+
+        def sweep_block(params: Params, hyperparameters: Any, data: Data) -> Sweep:
+            found = sweep(params, hyperparameters, self._with_halo(data, layout.halo))
+            sums = self._gather_halo(found.sums, layout.halo)
+            totals = _psum(found.totals, self.axis)
+            return found._replace(sums=sums, totals=totals)
+
+        ours, everywhere = self.sharding.spec, PartitionSpec()  # type: ignore[no-untyped-call]
+        out_specs = Sweep(ours, everywhere, ours, ours, ours, ours)  # type: ignore[arg-type]
+        return jax.shard_map(
+            sweep_block,
+            mesh=self.mesh,
+            in_specs=(everywhere, everywhere, ours),
+            out_specs=out_specs,
+            check_vma=False,  # loops begin with zeros, which are the same on all devices
+        )
+
+    def _with_halo(self, data: Data, halo: int) -> Data:
+        """The block and the first steps of the next; behind the last all is missing."""
+        if halo == 0:
+            return data
+        to_the_left = [(i, i - 1) for i in range(1, self.number)]
+
+        def extend(block: jax.Array) -> jax.Array:
+            theirs = _ppermute(block[:halo], self.axis, to_the_left)
+            return jnp.concatenate([block, theirs])
+
+        extended: Data = jax.tree.map(extend, data)
+        return extended
+
+    def _gather_halo(self, sums: Any, halo: int) -> Any:
+        """Sums of the block, with what the block before says about its first steps."""
+        if halo == 0:
+            return sums
+        to_the_right = [(i, i + 1) for i in range(self.number - 1)]
+
+        def add(total: jax.Array) -> jax.Array:
+            block = total.shape[0] - halo
+            theirs = _ppermute(total[block:], self.axis, to_the_right)
+            return total[:block].at[:halo].add(theirs)
+
+        return jax.tree.map(add, sums)
