@@ -29,8 +29,7 @@ def arrays(
         raise ShapeError(
             "give the targets as y (values, or column name(s) of a DataFrame), or the numbers of "
             "their columns as target_cols: "
-            + ("neither was" if y is None else "both were")
-            + " given."
+            + ("neither was given." if y is None else "both were given.")
         )
     x = _numbers("X", X)
     if target_cols is not None:

@@ -62,14 +62,26 @@ class Blocks:
         return -(-block // layout.stride) * layout.stride * self.number
 
     def place(self, array: Any, length: int) -> jax.Array:
-        """The array on its devices, padded at the end by zeros (in masks: False)."""
-        missing = length - array.shape[0]
-        if missing:
-            pad = jnp.pad if isinstance(array, jax.Array) else np.pad
-            array = pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
-        with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
-            placed: jax.Array = jax.device_put(array, self.sharding)
-        return placed
+        """The array on its devices, padded at the end by zeros (in masks: False).
+
+        Of an array on the host, mapped from a file perhaps, each process reads its own blocks only.
+        """
+        shape = (length, *array.shape[1:])
+        if isinstance(array, jax.Array):
+            padding = [(0, length - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
+            placed: jax.Array = jax.device_put(jnp.pad(array, padding), self.sharding)
+            return placed
+        dtype = jnp.asarray(np.zeros(0, array.dtype)).dtype
+
+        def block(index: tuple[slice, ...]) -> np.ndarray:
+            begin, end, _ = index[0].indices(length)
+            values = np.zeros((end - begin, *shape[1:]), dtype)
+            given = array[begin:end]
+            with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
+                values[: len(given)] = given
+            return values
+
+        return jax.make_array_from_callback(shape, self.sharding, block)
 
     def over(self, sweep: Callable[..., Sweep], layout: Layout) -> Callable[..., Sweep]:
         """The same sweep, by all devices at once."""

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from denograd_jax import rules
+from denograd_jax._chunks import default_chunk, even_chunks
 from denograd_jax._instances import GradientFunction, InputGradients
 from denograd_jax._types import Params, Scalar, Targets
 from denograd_jax.layouts import Data, Layout
@@ -75,9 +75,13 @@ def sweep_with(
         keep_direction: Whether `Sweep.direction` is kept; it is as large as all instances.
     """
 
+    def _default_chunk(params: Params, data: Data) -> int:
+        one = jax.eval_shape(lambda d: layout.cut(d, 0, 1), data)
+        return default_chunk(functools.partial(gradients, params), one.x, one.y, one.observed_y)
+
     def sweep(params: Params, hyperparameters: dict[str, jax.Array], data: Data) -> Sweep:
         count = layout.count(data)
-        chunks, size = _chunks(count, chunk_size or _default_chunk(layout, data))
+        chunks, size = even_chunks(count, chunk_size or _default_chunk(params, data))
 
         def one_chunk(carry: Any, number: jax.Array | int) -> Any:
             sums, totals = carry
@@ -111,21 +115,6 @@ def sweep_with(
         return Sweep(sums, totals, *outputs)
 
     return sweep
-
-
-def _chunks(count: int, most: int) -> tuple[int, int]:
-    """Number and size of chunks of at most `most` instances, as even as can be."""
-    chunks = -(-count // min(count, most))
-    return chunks, -(-count // chunks)
-
-
-def _default_chunk(layout: Layout, data: Data) -> int:
-    """As many instances as make about 2**19 numbers, whatever the length of the data.
-
-    Enough to vectorise, few enough to stay near the caches.
-    """
-    instance: int = jax.eval_shape(lambda d: layout.cut(d, 0, 1).x, data).size
-    return int(np.clip(2**19 // max(instance, 1), 16, 16384))
 
 
 def _finite(tree: Any) -> jax.Array:

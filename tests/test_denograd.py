@@ -317,7 +317,7 @@ class TestArgumentsOfVersion2:
     @pytest.mark.parametrize("arguments", [{"ts_strategy": "global"}, {"lam": 1.0}])
     def test_without_effect_on_rows(self, arguments):
         denoiser = DenoGrad(lambda x: x.sum(), "squared_error").fit(np.eye(2), np.zeros(2))
-        with pytest.raises(errors.UnsupportedError, match="for a series|no effect on rows"):
+        with pytest.raises(errors.UnsupportedError, match=r"for a series|no effect on rows"):
             denoiser.transform(**arguments)
 
     def test_eta_chooses_the_gauss_newton_step(self):
