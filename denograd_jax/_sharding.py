@@ -73,7 +73,7 @@ class Blocks:
             return placed
         dtype = jnp.asarray(np.zeros(0, array.dtype)).dtype
 
-        def block(index: tuple[slice, ...]) -> np.ndarray:
+        def block(index: Any) -> np.ndarray:
             begin, end, _ = index[0].indices(length)
             values = np.zeros((end - begin, *shape[1:]), dtype)
             given = array[begin:end]
