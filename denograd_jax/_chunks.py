@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["default_chunk", "even_chunks"]
 
-_NUMBERS = 2**22  # in one chunk, all that is computed counted once; measured, see RESULTS.md
+_NUMBERS = 2**23  # in one chunk, all that is computed counted once; measured, see RESULTS.md
 _FEWEST, _MOST = 16, 16384
 
 

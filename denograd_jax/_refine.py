@@ -26,7 +26,7 @@ from denograd_jax.errors import ColumnError, UnsupportedError
 from denograd_jax.layouts import Data, Rows
 from denograd_jax.rules import Rule
 
-__all__ = ["Progress", "refine"]
+__all__ = ["Progress", "choose_rule", "refine"]
 
 ROUNDING = 4 * np.finfo(np.float32).eps
 
@@ -141,7 +141,7 @@ def refine(
     opened = open_container(data, target)
     roles = _read_roles(opened, time, groups, frozen)
     task = _read_task(opened, roles, window, horizon, stride)
-    chosen, steps, rule_settings = _choose_rule(
+    chosen, steps, rule_settings = choose_rule(
         rule, step_size, tolerance, max_steps, task.problem.kind
     )
     prepared = prepare(task.problem.layout, *task.problem.arrays)
@@ -236,7 +236,7 @@ def _freeze(
     }
 
 
-def _choose_rule(
+def choose_rule(
     rule: RuleName | Rule | None,
     step_size: float | None,
     tolerance: float | None,

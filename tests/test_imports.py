@@ -7,9 +7,19 @@ import sys
 import pytest
 
 import denograd_jax
-from denograd_jax import backbones, bridges, datasets, errors, layouts, metrics, rules
+from denograd_jax import backbones, bridges, datasets, errors, layouts, metrics, rules, streaming
 
-MODULES = [denograd_jax, backbones, bridges, datasets, errors, layouts, metrics, rules]
+MODULES = [
+    denograd_jax,
+    backbones,
+    bridges,
+    datasets,
+    errors,
+    layouts,
+    metrics,
+    rules,
+    streaming,
+]
 
 
 def test_import_is_lazy():

@@ -4,10 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["entry_point", "main"]
+__all__ = ["UnfinishedError", "entry_point", "main"]
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130
 """Exit codes."""
+
+
+class UnfinishedError(Exception):
+    """Ctrl-C during work that the same command would take up again; the message says so."""
 
 
 def entry_point() -> None:
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except KeyboardInterrupt:
         print("Interrupted; nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+    except UnfinishedError as interruption:
+        print(f"Interrupted; {interruption}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -213,6 +213,133 @@ def _window(
 
 
 @app.command()
+def refine_array(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="Series to repair, steps x columns: a .npy file or a Zarr array of any size.",
+        ),
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", show_default=False, help="The repaired series: .npy or .zarr."
+        ),
+    ],
+    target: Annotated[
+        list[int] | None,
+        _columns(
+            min=0,
+            metavar="NUMBER",
+            show_default="all that move",
+            help="Column, counted from 0, that is predicted from the window before. Repeat it "
+            "for several.",
+        ),
+    ] = None,
+    freeze: Annotated[
+        list[int] | None,
+        _columns(
+            min=0,
+            metavar="NUMBER",
+            help="Column that informs the model but is not changed. Repeat it for several.",
+        ),
+    ] = None,
+    window: Annotated[
+        int, _series(min=1, metavar="STEPS", help="How far the model looks back.")
+    ] = 24,
+    horizon: Annotated[int, _series(min=1, metavar="STEPS", help="How far ahead it predicts.")] = 1,
+    stride: Annotated[
+        int, _series(min=1, metavar="STEPS", help="From one window to the next.")
+    ] = 1,
+    model: Annotated[
+        str,
+        _method(
+            metavar="NAME",
+            help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear or transformer.",
+        ),
+    ] = "mlp",
+    sample_steps: Annotated[
+        int,
+        _method(min=1, metavar="NUMBER", help="Most steps to train on, from all over the series."),
+    ] = 50_000,
+    rule: Annotated[
+        RuleName | None,
+        _method(metavar="NAME", help="How cells move: unit_step or gauss_newton."),
+    ] = None,
+    step_size: Annotated[
+        float | None, _method(min=0, metavar="NUMBER", help="How far a step goes.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        _method(
+            min=0,
+            metavar="NUMBER",
+            help="Residual that is left as it is, in standard deviations of the target.",
+        ),
+    ] = None,
+    max_steps: Annotated[
+        int | None, _method(min=0, metavar="NUMBER", help="Most steps of refinement.")
+    ] = None,
+    max_epochs: Annotated[
+        int | None, _method(min=1, metavar="NUMBER", help="Most epochs of training.")
+    ] = None,
+    seed: Annotated[
+        int, _method(metavar="NUMBER", help="The same seed gives the same result.")
+    ] = 0,
+    block_steps: Annotated[
+        int | None,
+        _output(
+            min=1,
+            metavar="STEPS",
+            show_default="4 million cells",
+            help="Steps of the series in memory at a time.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        _output(
+            "--overwrite",
+            metavar="",
+            help="Replace an output that exists, and unfinished work of another kind.",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, _output("--quiet", "-q", metavar="", help="Print nothing but errors.")
+    ] = False,
+) -> None:
+    """Repair a time series that is larger than memory.
+
+    For example: denograd-jax refine-array sensors.npy refined.npy --window 48
+
+    If it is stopped, by whatever cause, the same command goes on where it was.
+    """
+    from denograd_jax.cli._refine_array import Learning, RuleOptions
+    from denograd_jax.cli._refine_array import refine_array as refine_on_disk
+
+    refine_on_disk(
+        source,
+        destination,
+        Learning(
+            window,
+            horizon,
+            stride,
+            tuple(target or ()),
+            tuple(freeze or ()),
+            model,
+            max_epochs,
+            sample_steps,
+            seed,
+        ),
+        RuleOptions(rule and rule.value, step_size, tolerance, max_steps),
+        block_steps=block_steps,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+@app.command()
 def demo(
     fast: Annotated[
         bool,

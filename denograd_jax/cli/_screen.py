@@ -14,7 +14,7 @@ from rich.progress import (
 
 __all__ = ["StageBar", "console", "progress_bars"]
 
-_WORDS = {"train": "training", "refine": "refining"}
+_WORDS = {"read": "reading", "train": "training", "refine": "refining"}
 
 
 def console() -> Console:
@@ -23,7 +23,7 @@ def console() -> Console:
 
 
 class StageBar:
-    """The progress of one call of `refine` as one bar, which starts anew at each stage.
+    """The progress of `refine` or `stream` as one bar, which starts anew at each stage.
 
     Args:
         bars: Where to draw it.
