@@ -116,8 +116,8 @@ class LSTM:
     $$i, f, g, o = [x_t, h_{t-1}] W + b$$
     $$c_t = \sigma(f) c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t)$$
 
-    One matrix product per step and recomputation of the step in the backward pass: on XLA's CPU
-    backend that is faster than projecting all inputs before the scan.
+    One matrix product per step, kept for the backward pass, which recomputes the rest of the step:
+    on XLA's CPU backend that is faster than projecting all inputs before the scan.
 
     Attributes:
         every_step: Whether to return `h` of every step, `(n, T, H)`, instead of the last.
@@ -151,7 +151,8 @@ class LSTM:
         hidden = params[self.hidden_weight].shape[1]
         # `zeros_like` x, so that under `shard_map` the state varies over the mesh as x does.
         zeros = jnp.zeros_like(x, shape=(x.shape[0], hidden))
-        step = jax.checkpoint(step, prevent_cse=False)
+        keep_products = jax.checkpoint_policies.dots_saveable
+        step = jax.checkpoint(step, policy=keep_products, prevent_cse=False)
         (h, _), states = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1))
         return jnp.swapaxes(states, 0, 1) if self.every_step else h
 

@@ -1,15 +1,24 @@
 """How many instances to handle at a time: enough to vectorise, few enough to stay in the caches."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 __all__ = ["default_chunk", "even_chunks"]
 
-_NUMBERS = 2**23  # in one chunk, all that is computed counted once; measured, see RESULTS.md
+# Numbers that one operation reads and writes, and that a chunk holds in all: 8 MiB and 128 MiB in
+# float32. Measured with four models and two lengths of windows, see benchmarks/RESULTS.md.
+_OPERATION, _CHUNK = 2**21, 2**25
 _FEWEST, _MOST = 16, 16384
+
+
+class _Work(NamedTuple):
+    """Of one operation on one instance: numbers read and written, and numbers it leaves behind."""
+
+    touched: int
+    kept: int
 
 
 def even_chunks(count: int, most: int) -> tuple[int, int]:
@@ -20,31 +29,46 @@ def even_chunks(count: int, most: int) -> tuple[int, int]:
 
 def default_chunk(function: Callable[..., Any], *arguments: Any) -> int:
     """How many instances at a time, from what `function` computes of one, whatever their number."""
-    one = sum(_sizes(jax.make_jaxpr(function)(*arguments).jaxpr, None))
-    return int(np.clip(_NUMBERS // max(one, 1), _FEWEST, _MOST))
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    works = list(_works(jaxpr, set(jaxpr.invars)))
+    touched = max((work.touched for work in works), default=1)
+    kept = sum(work.kept for work in works)
+    most = min(_OPERATION // max(touched, 1), _CHUNK // max(kept, 1))
+    return int(np.clip(most, _FEWEST, _MOST))
 
 
-def _sizes(jaxpr: Any, moving: set[Any] | None) -> Iterator[int]:
-    """Sizes of all values that depend on the arguments that move (weights do not)."""
-    moving = set(jaxpr.invars) if moving is None else moving
+def _works(jaxpr: Any, moving: set[Any]) -> Iterator[_Work]:
+    """The operations on what depends on the instance; weights are the same for all of them."""
     for equation in jaxpr.eqns:
-        inputs = [v for v in equation.invars if not hasattr(v, "val") and v in moving]
+        inputs = [v for v in equation.invars if _is_variable(v) and v in moving]
         if not inputs:
             continue
         moving.update(equation.outvars)
-        inner = _called(equation)
-        if inner is None:
-            yield from (int(np.prod(v.aval.shape)) for v in equation.outvars)
-        else:
-            pairs = zip(inner.invars, equation.invars, strict=True)
-            yield from _sizes(inner, {i for i, o in pairs if not hasattr(o, "val") and o in moving})
+        body = _body(equation)
+        kept = sum(map(_size, equation.outvars))
+        if body is None:
+            yield _Work(kept + sum(map(_size, inputs)), kept)
+            continue
+        pairs = zip(body.invars, equation.invars, strict=True)
+        inner = list(_works(body, {b for b, v in pairs if _is_variable(v) and v in moving}))
+        if equation.primitive.name == "scan":  # a step's own values make room for the next step's
+            inner = [work._replace(kept=0) for work in inner] + [_Work(0, kept)]
+        yield from inner
 
 
-def _called(equation: Any) -> Any:
-    """The program that a plain call runs; None for operations, loops and branches."""
+def _body(equation: Any) -> Any:
+    """The program that a call or a scan runs; None for plain operations, and for branches."""
     for name in ("jaxpr", "call_jaxpr"):
-        inner = equation.params.get(name)
-        inner = getattr(inner, "jaxpr", inner)
-        if inner is not None and len(getattr(inner, "invars", ())) == len(equation.invars):
-            return None if equation.primitive.name in ("scan", "while") else inner
+        body = equation.params.get(name)
+        body = getattr(body, "jaxpr", body)
+        if body is not None and len(getattr(body, "invars", ())) == len(equation.invars):
+            return body
     return None
+
+
+def _is_variable(value: Any) -> bool:
+    return not hasattr(value, "val")  # literals have a value, and cannot be hashed
+
+
+def _size(value: Any) -> int:
+    return int(np.prod(value.aval.shape))

@@ -92,9 +92,7 @@ def arguments():
     parser.add_argument("--coordinator", help="address of the first process, host:port")
     parser.add_argument("--processes", type=int, help="how many there are")
     parser.add_argument("--id", type=int, help="which of them this is, from 0")
-    parser.add_argument(
-        "--series", default="series.npy", help="on a disk that all hosts see"
-    )
+    parser.add_argument("--series", default="series.npy", help="on a disk that all hosts see")
     parser.add_argument("--out", default="refined.npy", help="of the same shape, existing")
     return parser.parse_args()
 
