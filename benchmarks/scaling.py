@@ -1,6 +1,6 @@
 """How time and memory grow with the length of a series, and what several devices say to each other.
 
-    python benchmarks/scaling.py [--steps 1e5 1e6 1e7] [--repeats 5] [--devices 1 2 4 8]
+    python benchmarks/scaling.py [--steps 1e5 1e6 1e7] [--repeats 5] [--devices 2 4 8]
 
 Each length runs in a process of its own, so that its resident memory is its own: 4 channels, all of
 them targets, windows of 64, a perceptron with 16 hidden units, one consensus epoch. The exponent is
@@ -117,7 +117,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", nargs="+", default=["1e5", "1e6", "1e7"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--devices", nargs="+", type=int, default=[2, 4, 8])
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -1,5 +1,6 @@
 """Refinement of the whole data set as one optimisation problem."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +16,9 @@ from denograd_jax._prepare import prepare
 from denograd_jax._refiner import Refiner, as_static_model
 from denograd_jax._sharding import Blocks, blocks_over
 from denograd_jax._sweep import Sweep, sweep_with
-from denograd_jax._types import Loss, Params, Predict, Scalar, Targets
-from denograd_jax._types import Model as Model
+from denograd_jax._types import Loss, Model, Params, Predict, Scalar, Targets
 from denograd_jax.errors import ShapeError
-from denograd_jax.layouts import Data, Layout
+from denograd_jax.layouts import Data, Layout, Windows
 from denograd_jax.rules import Move, Rule
 
 __all__ = ["GlobalInfo", "GlobalState", "global_refiner"]
@@ -122,7 +122,7 @@ def global_refiner(
     Args:
         predict: As `refiner` takes it.
         layout: How instances are cut; `target_columns` in `layouts.windows` makes targets and
-            inputs one variable.
+            inputs one variable, `consensus` has no say here.
         proximity: Lambda, the weight of the distance to the observations, of at least 0.
         optimizer: Any optax optimiser; Adam with 0.05 as published. `optax.lbfgs()` reaches its
             objective in far fewer passes over the data (benchmarks/RESULTS.md), and is handed what
@@ -163,6 +163,8 @@ def global_refiner(
         if isinstance(number, int | float) and not 0 <= number < float("inf"):
             raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
     model = as_static_model(predict, loss)
+    if isinstance(layout, Windows):  # gradients add up, whatever the layout says of moves
+        layout = dataclasses.replace(layout, consensus=None)
     blocks = blocks_over(mesh, axis)
     step = _build_step(
         model.predict,

@@ -148,8 +148,8 @@ def refiner(
         loss: `loss(prediction, target)`, summed over targets.
         refine_targets: Whether y moves too; the gradient is normalised with dL/dy all the same.
             Integer y is kept as class labels only where this is False.
-        chunk_size: Instances in memory at a time; chosen from the shapes unless given. The result
-            does not depend on it beyond rounding.
+        chunk_size: Instances in memory at a time (on each device); chosen from the model's shapes
+            unless given. The result does not depend on it beyond rounding.
         keep_direction: Whether `Info.direction` is kept; it is as large as all instances together.
         mesh: Devices to share the rows or steps out to, in blocks: windows that straddle two blocks
             read a halo of `length + horizon - 1` steps from the next one. `init` pads the arrays to

@@ -227,6 +227,18 @@ def test_composes_with_vmap_scan_and_a_batched_model(rng):
     chex.assert_trees_all_close(found.x, swept[1], atol=1e-6)
 
 
+def test_consensus_has_no_say(rng):
+    x = np.float32(rng.normal(size=(STEPS, 1)))
+    params = np.float32([0.5, 0.4])
+    found = []
+    for consensus in (None, "visits", "votes"):
+        layout = layouts.windows(2, consensus=consensus, target_columns=[0])
+        r = global_refiner(linear_window, layout, keep_gradient=True)
+        found.append(r.step(params, r.init(x))[1].gradient.x)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
 def test_rows_and_segments(rng, x64):
     """Rows are refined too; windows cross no border."""
     x, y = rng.normal(size=(20, 2)), rng.normal(size=20)
