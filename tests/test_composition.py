@@ -159,10 +159,13 @@ def test_the_counter_of_compilations_counts():
     assert count_compilations(lambda: jax.jit(lambda a: a * 3 + 1)(jnp.arange(3.0))) >= 1
 
 
-def test_traced_once():
+@pytest.mark.parametrize(("chunk_size", "traces"), [(7, 1), (None, 2)])
+def test_traced_once(chunk_size, traces):
+    """Once for the program; and once before, where the model decides on the size of a chunk."""
     layout, size, arrays = problems(np.dtype("float32"))["rows"]
     params = net("float32", size)
-    r = refiner(chex.assert_max_traces(tanh_net, n=1), layout=layout)
+    model = chex.assert_max_traces(tanh_net, n=traces)
+    r = refiner(model, layout=layout, chunk_size=chunk_size)
     state = r.init(*arrays)
     for _ in range(3):
         state, _ = r.step(params, state)

@@ -1,0 +1,36 @@
+"""The benchmarks run, at tiny sizes; what they measure is not looked at."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+CASES = {
+    "agreement": [],
+    "scaling": ["--steps", "2e3", "4e3", "--repeats", "1", "--devices", "2"],
+    "solvers": ["--steps", "300", "--window", "4"],
+    "speed": ["--quick", "--no-peers", "--repeats", "1", "--cases", "mlp", "dlinear"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_benchmark(name):
+    if name == "speed":
+        pytest.importorskip("torch")
+    lenient = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    found = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), *CASES[name]],
+        capture_output=True,
+        text=True,
+        env=lenient | {"JAX_PLATFORMS": "cpu"},
+        timeout=600,
+    )
+    assert found.returncode == 0, found.stderr
+    rows = [line for line in found.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) > 2
+    assert "nan" not in found.stdout
