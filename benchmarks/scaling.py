@@ -123,7 +123,8 @@ def main():
     if options.measure:
         print(json.dumps(measure(options.measure, options.repeats)))
         return
-    jax.config.update("jax_num_cpu_devices", max(options.devices))
+    # With as many virtual devices as cores XLA's collectives can wait for each other for ever.
+    jax.config.update("jax_num_cpu_devices", max(8, *options.devices))
     print(
         f"`python {shlex.join(sys.argv)}`: {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, jax {jax.__version__}\n"

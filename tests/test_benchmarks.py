@@ -11,7 +11,6 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 CASES = {
     "agreement": [],
-    "scaling": ["--steps", "2e3", "4e3", "--repeats", "1", "--devices", "2"],
     "solvers": ["--steps", "300", "--window", "4"],
     "speed": ["--quick", "--no-peers", "--repeats", "1", "--cases", "mlp", "dlinear"],
 }

@@ -164,6 +164,7 @@ def test_traced_once(chunk_size, traces):
     """Once for the program; and once before, where the model decides on the size of a chunk."""
     layout, size, arrays = problems(np.dtype("float32"))["rows"]
     params = net("float32", size)
+    chex.clear_trace_counter()
     model = chex.assert_max_traces(tanh_net, n=traces)
     r = refiner(model, layout=layout, chunk_size=chunk_size)
     state = r.init(*arrays)
