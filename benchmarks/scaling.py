@@ -123,7 +123,7 @@ def main():
     if options.measure:
         print(json.dumps(measure(options.measure, options.repeats)))
         return
-    # With as many virtual devices as cores XLA's collectives can wait for each other for ever.
+    # The fewer virtual devices, the sooner XLA's collectives wait for each other for ever.
     jax.config.update("jax_num_cpu_devices", max(8, *options.devices))
     print(
         f"`python {shlex.join(sys.argv)}`: {os.cpu_count()} cores, Python "
