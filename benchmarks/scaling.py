@@ -123,8 +123,7 @@ def main():
     if options.measure:
         print(json.dumps(measure(options.measure, options.repeats)))
         return
-    # The fewer virtual devices, the sooner XLA's collectives wait for each other for ever.
-    jax.config.update("jax_num_cpu_devices", max(8, *options.devices))
+    jax.config.update("jax_num_cpu_devices", max(options.devices))
     print(
         f"`python {shlex.join(sys.argv)}`: {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, jax {jax.__version__}\n"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from denograd_jax._sharding import Blocks
+from denograd_jax._sharding import ALONE, Alone, Blocks
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout, Length
 
@@ -49,13 +49,12 @@ def prepare(
         _mask("movable_y", movable_y, y),
         None if segments is None else _as_segments(segments, x.shape[0]),
     )
-    data: Data
     if blocks is not None:
         length = blocks.length(layout, x.shape[0])
         given = jax.tree.map(lambda array: blocks.place(array, length), given)
-    data, counts = _prepare(layout, refine_targets, None if blocks is None else x.shape[0], given)
+    data, counts = _prepare(layout, refine_targets, x.shape[0], blocks, given)
     if blocks is not None:
-        data = jax.device_put(data, blocks.sharding)._replace(length=Length(x.shape[0]))
+        data = data._replace(length=Length(x.shape[0]))
     if not isinstance(counts.instances, jax.core.Tracer):  # under `jit` values are not at hand
         _refuse(counts, targets_apart=y is not None)
     return data
@@ -83,21 +82,33 @@ class _Counts(NamedTuple):
     instances: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _prepare(
-    layout: Any, refine_targets: bool, length: int | None, given: _Given
+    layout: Any, refine_targets: bool, length: int, blocks: Blocks | None, given: _Given
 ) -> tuple[Data, _Counts]:
     """`Data` of the arrays; what stands behind `length` is padding, and missing."""
+    prepare_block = functools.partial(_prepare_block, layout, refine_targets, length)
+    if blocks is None:
+        return prepare_block(ALONE, given)
+    data, counts = blocks.map(functools.partial(prepare_block, blocks), given)
+    return data, counts
+
+
+def _prepare_block(
+    layout: Any, refine_targets: bool, length: int, around: Blocks | Alone, given: _Given
+) -> tuple[Data, _Counts]:
+    """The same for the block at hand; the counts are those of all."""
     if given.y is None and not layout.shared:
         given = _copy_targets(given, list(layout.target_columns))
     x, y = given.x, given.y
     dtype = _working_dtype(x) if y is None else _working_dtype(x, y)
-    seen_x = _seen(x, given.observed_x, length)
+    real = around.first(len(x)) + jnp.arange(len(x), dtype=jnp.int32) < length
+    seen_x = _seen(x, given.observed_x, real)
     x = jnp.where(seen_x, x.astype(dtype), 0)
     moves_x = seen_x if given.movable_x is None else given.movable_x
     seen_y = moves_y = None
     if y is not None:
-        seen_y = _seen(y, given.observed_y, length)
+        seen_y = _seen(y, given.observed_y, real)
         integers = jnp.issubdtype(y.dtype, jnp.integer) and not refine_targets
         y = jnp.where(seen_y, y if integers else y.astype(dtype), 0)
         # A missing target judges no instance, so nothing could impute it.
@@ -105,16 +116,16 @@ def _prepare(
         moves_y = moves_y if given.movable_y is None else moves_y & given.movable_y
     elif not refine_targets:
         moves_x = moves_x.at[:, jnp.array(layout.target_columns)].set(False)
-    filled = layout.fill(x, seen_x, given.segments)
+    filled = layout.fill(x, seen_x, given.segments, around)
     data = Data(filled, y, seen_x, seen_y, moves_x, moves_y, given.segments)
     counts = _Counts(
         jnp.isinf(x).sum(),
         jnp.zeros((), int) if y is None else jnp.isinf(y).sum(),
         seen_x.sum(),
         jnp.ones((), int) if seen_y is None else seen_y.sum(),
-        layout.valid(data).sum(),
+        layout.valid(around.with_halo(data, layout.halo)).sum(),
     )
-    return data, counts
+    return data, jax.tree.map(around.total, counts)
 
 
 def _copy_targets(given: _Given, columns: list[int]) -> _Given:
@@ -196,25 +207,26 @@ def _mask(name: str, mask: Any, like: Any) -> Any:
         ) from error
 
 
-def _seen(values: jax.Array, observed: jax.Array | None, length: int | None) -> jax.Array:
+def _seen(values: jax.Array, observed: jax.Array | None, real: jax.Array) -> jax.Array:
+    """Which values were measured; `real` tells the rows or steps that are no padding."""
     floating = jnp.issubdtype(values.dtype, jnp.floating)
     seen = ~jnp.isnan(values) if floating else jnp.ones(values.shape, bool)
     if observed is not None:
         seen &= observed
-    if length is not None:
-        given = jnp.arange(values.shape[0]) < length
-        seen &= given.reshape(-1, *(1,) * (values.ndim - 1))
+    seen &= real.reshape(-1, *(1,) * (values.ndim - 1))
     return seen
 
 
-def _as_segments(segments: Any, steps: int) -> jax.Array:
+def _as_segments(segments: Any, steps: int) -> Any:
     """Segments numbered in order, so that a label that comes back later is another segment."""
-    labels = segments if isinstance(segments, jax.Array) else np.asarray(segments)
+    on_device = isinstance(segments, jax.Array)
+    labels = segments if on_device else np.asarray(segments)
     if labels.shape != (steps,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ShapeError(
             f"segments must be integers of shape ({steps},), not {labels.dtype} of shape "
             f"{labels.shape}."
         )
-    labels = jnp.asarray(labels)
     begins = labels[1:] != labels[:-1]
-    return jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(begins, dtype=jnp.int32)])
+    if on_device:
+        return jnp.pad(jnp.cumsum(begins, dtype=jnp.int32), (1, 0))
+    return np.pad(np.cumsum(begins, dtype=np.int32), (1, 0))

@@ -18,8 +18,9 @@ from denograd_jax._types import Params
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Layout
 
-__all__ = ["Blocks", "blocks_over"]
+__all__ = ["ALONE", "Alone", "Blocks", "blocks_over"]
 
+_all_gather: Any = jax.lax.all_gather
 _psum: Any = jax.lax.psum
 _ppermute: Any = jax.lax.ppermute
 
@@ -33,7 +34,7 @@ def blocks_over(mesh: Mesh | None, axis: str | None) -> "Blocks | None":
     axis = mesh.axis_names[0] if axis is None else axis
     if axis not in mesh.axis_names:
         raise UnsupportedError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}.")
-    # Sharding in types (explicit axes) refuses what is not done block by block: filling, masking.
+    # Sharding in types (explicit axes) refuses what is not done block by block: moves, optimisers.
     automatic = (AxisType.Auto,) * len(mesh.axis_names)
     return Blocks(Mesh(mesh.devices, mesh.axis_names, axis_types=automatic), axis)
 
@@ -83,26 +84,55 @@ class Blocks:
 
         return jax.make_array_from_callback(shape, self.sharding, block)
 
+    def map(self, function: Callable[..., Any], arrays: Any) -> Any:
+        """`function(block of the arrays) -> (block of results, what is the same on all)`."""
+        ours, everywhere = self.sharding.spec, PartitionSpec()  # type: ignore[no-untyped-call]
+        return self._shard_map(function, (ours,), (ours, everywhere))(arrays)
+
     def over(self, sweep: Callable[..., Sweep], layout: Layout) -> Callable[..., Sweep]:
         """The same sweep, by all devices at once."""
 
         def sweep_block(params: Params, hyperparameters: Any, data: Data) -> Sweep:
-            found = sweep(params, hyperparameters, self._with_halo(data, layout.halo))
+            found = sweep(params, hyperparameters, self.with_halo(data, layout.halo))
             sums = self._gather_halo(found.sums, layout.halo)
-            totals = _psum(found.totals, self.axis)
+            totals = jax.tree.map(self.total, found.totals)
             return found._replace(sums=sums, totals=totals)
 
         ours, everywhere = self.sharding.spec, PartitionSpec()  # type: ignore[no-untyped-call]
         out_specs = Sweep(ours, everywhere, ours, ours, ours, ours)  # type: ignore[arg-type]
+        return self._shard_map(sweep_block, (everywhere, everywhere, ours), out_specs)
+
+    def _shard_map(self, function: Any, in_specs: Any, out_specs: Any) -> Any:
+        # Without check_vma: loops begin with zeros, which are the same on all devices.
         return jax.shard_map(
-            sweep_block,
-            mesh=self.mesh,
-            in_specs=(everywhere, everywhere, ours),
-            out_specs=out_specs,
-            check_vma=False,  # loops begin with zeros, which are the same on all devices
+            function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
 
-    def _with_halo(self, data: Data, halo: int) -> Data:
+    # What follows is for use within a block.
+
+    def first(self, size: int) -> jax.Array:
+        """The first step of this block, all being of one size."""
+        first: jax.Array = jax.lax.axis_index(self.axis) * size
+        return first
+
+    def total(self, here: jax.Array) -> jax.Array:
+        """See `Surroundings`."""
+        total: jax.Array = _psum(here, self.axis)
+        return total
+
+    def before(self, known: jax.Array, here: Any) -> tuple[jax.Array, Any]:
+        """See `Surroundings`; `known` and the leaves of `here` are `(columns,)`."""
+        number = jnp.arange(self.number, dtype=jnp.int32)[:, None]
+        earlier = number < jax.lax.axis_index(self.axis)
+        last = jnp.where(_all_gather(known, self.axis) & earlier, number, -1).max(axis=0)
+
+        def take(leaf: jax.Array) -> jax.Array:
+            everyones = _all_gather(leaf, self.axis)
+            return jnp.take_along_axis(everyones, jnp.maximum(last, 0)[None], axis=0)[0]
+
+        return last >= 0, jax.tree.map(take, here)
+
+    def with_halo(self, data: Data, halo: int) -> Data:
         """The block and the first steps of the next; behind the last all is missing."""
         if halo == 0:
             return data
@@ -127,3 +157,28 @@ class Blocks:
             return total[:block].at[:halo].add(theirs)
 
         return jax.tree.map(add, sums)
+
+
+class Alone:
+    """The surroundings of arrays that are not shared out."""
+
+    def first(self, size: int) -> int:
+        """See `Blocks`."""
+        del size
+        return 0
+
+    def total(self, here: jax.Array) -> jax.Array:
+        """See `Surroundings`."""
+        return here
+
+    def before(self, known: jax.Array, here: Any) -> tuple[jax.Array, Any]:
+        """See `Surroundings`."""
+        return jnp.zeros_like(known), here
+
+    def with_halo(self, data: Data, halo: int) -> Data:
+        """See `Blocks`."""
+        del halo
+        return data
+
+
+ALONE = Alone()

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 CASES = {
     "agreement": [],
+    "scaling": ["--steps", "1e4", "2e4", "--repeats", "1", "--devices", "2"],
     "solvers": ["--steps", "300", "--window", "4"],
     "speed": ["--quick", "--no-peers", "--repeats", "1", "--cases", "mlp", "dlinear"],
 }

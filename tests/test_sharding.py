@@ -177,6 +177,29 @@ def test_only_halos_travel(rng):
     assert all("[4" in shape for shape in sent[0])  # length + horizon - 1 steps
 
 
+def test_gaps_longer_than_a_block(rng):
+    """What was last seen comes from as many blocks away as need be, within the segment only."""
+    x = rng.normal(size=(80, 3))
+    x[9:45, 0] = x[:30, 1] = x[20:70, 2] = np.nan
+    x[0, 1] = 7
+    layout = layouts.windows(4, target_columns=[0])
+    one, many = (refiner(tanh_net, layout=layout, mesh=mesh) for mesh in (None, mesh_of(8)))
+    for segments in (None, np.repeat([5, 4, 5], [25, 27, 28])):
+        states = [r.init(x, segments=segments) for r in (one, many)]
+        np.testing.assert_allclose(*(s.data.x for s in states), rtol=1e-6)
+    assert (states[1].data.x[9:25, 0] == np.float32(x[8, 0])).all()
+
+
+def test_a_long_series_is_not_quadratic_work(rng):
+    """500,000 steps a device: a cumulative maximum left to XLA's partitioner took minutes."""
+    params, x, y = problem(rng, np.dtype("float32"), 1_000_000, 4)
+    one, many = (
+        refiner(tanh_net, layout=layouts.windows(4), mesh=mesh) for mesh in (None, mesh_of(2))
+    )
+    single, shared = (run(r, params, r.init(x, y), 2) for r in (one, many))
+    check_equal(single, shared)
+
+
 def permutes(text):
     return [line for line in text.splitlines() if " collective-permute(" in line]
 

@@ -14,7 +14,7 @@ from denograd_jax._types import Instances, Targets
 from denograd_jax.errors import ShapeError
 from denograd_jax.rules import Consensus, Move
 
-__all__ = ["Cut", "Data", "Layout", "Length", "check_aligned", "column_mean"]
+__all__ = ["Cut", "Data", "Layout", "Length", "Surroundings", "check_aligned", "column_mean"]
 
 
 @jax.tree_util.register_static
@@ -61,6 +61,16 @@ class Cut(NamedTuple):
     valid: jax.Array
 
 
+class Surroundings(Protocol):
+    """What the steps at hand may know of the others, where they are one block of several."""
+
+    def total(self, here: jax.Array) -> jax.Array:
+        """The sum over all blocks."""
+
+    def before(self, known: jax.Array, here: Any) -> tuple[jax.Array, Any]:
+        """Of the blocks before, the last whose entry is `known`; and whether there is one."""
+
+
 class Layout(Protocol):
     """What the refiner asks of a layout; hashable, since it is a static part of the program."""
 
@@ -79,7 +89,9 @@ class Layout(Protocol):
     def check(self, x: jax.Array, y: jax.Array | None) -> None:
         """Raise `ShapeError` where x and y do not fit the layout."""
 
-    def fill(self, values: jax.Array, observed: jax.Array, segments: Any) -> jax.Array:
+    def fill(
+        self, values: jax.Array, observed: jax.Array, segments: Any, around: Surroundings
+    ) -> jax.Array:
         """Put finite stand-ins where x is missing."""
 
     def count(self, data: Data) -> int:
@@ -117,8 +129,9 @@ def check_aligned(x: jax.Array, y: jax.Array) -> None:
         )
 
 
-def column_mean(values: jax.Array, observed: jax.Array) -> jax.Array:
+def column_mean(values: jax.Array, observed: jax.Array, around: Surroundings) -> jax.Array:
     """Mean of the observed cells per column, 0 where there are none, in the shape of `values`."""
-    total = jnp.where(observed, values, 0).sum(axis=0, keepdims=True)
-    mean = total / jnp.maximum(observed.sum(axis=0, keepdims=True), 1).astype(values.dtype)
+    total = around.total(jnp.where(observed, values, 0).sum(axis=0, keepdims=True))
+    count = around.total(observed.sum(axis=0, keepdims=True))
+    mean = total / jnp.maximum(count, 1).astype(values.dtype)
     return jnp.broadcast_to(mean, values.shape)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from denograd_jax.errors import ShapeError
-from denograd_jax.layouts._contract import Cut, Data, check_aligned, column_mean
+from denograd_jax.layouts._contract import Cut, Data, Surroundings, check_aligned, column_mean
 from denograd_jax.layouts._slabs import add_slab, slab
 from denograd_jax.rules import Consensus, Move
 
@@ -35,10 +35,12 @@ class Rows:
         if x.shape[0] == 0:
             raise ShapeError(f"there are no rows to refine: x has shape {x.shape}.")
 
-    def fill(self, values: jax.Array, observed: jax.Array, segments: Any) -> jax.Array:
+    def fill(
+        self, values: jax.Array, observed: jax.Array, segments: Any, around: Surroundings
+    ) -> jax.Array:
         """Column means in place of missing cells."""
         del segments
-        return jnp.where(observed, values, column_mean(values, observed))
+        return jnp.where(observed, values, column_mean(values, observed, around))
 
     def count(self, data: Data) -> int:
         """See `Layout`."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from denograd_jax.errors import ShapeError
-from denograd_jax.layouts._contract import Cut, Data, check_aligned, column_mean
+from denograd_jax.layouts._contract import Cut, Data, Surroundings, check_aligned, column_mean
 from denograd_jax.layouts._slabs import add_slab, box_sum, overlap_add, slab, windows_of
 from denograd_jax.rules import Consensus, Move
 
@@ -87,15 +87,21 @@ class Windows:
                 f"of {self.horizon} need at least {self.span}."
             )
 
-    def fill(self, values: jax.Array, observed: jax.Array, segments: Any) -> jax.Array:
+    def fill(
+        self, values: jax.Array, observed: jax.Array, segments: Any, around: Surroundings
+    ) -> jax.Array:
         """The last value seen in the segment, else the column mean."""
         steps = jnp.arange(values.shape[0])[:, None]
         last = jax.lax.cummax(jnp.where(observed, steps, -1), axis=0)
-        seen = last >= 0
-        if segments is not None:
-            seen &= segments[jnp.maximum(last, 0)] == segments[:, None]
-        carried = jnp.take_along_axis(values, jnp.maximum(last, 0), axis=0)
-        return jnp.where(seen, carried, column_mean(values, observed))
+        here, last = last >= 0, jnp.maximum(last, 0)
+        segments = jnp.zeros(len(values), jnp.int32) if segments is None else segments
+        carried = jnp.take_along_axis(values, last, axis=0), segments[last]
+        seen, earlier = around.before(here[-1], jax.tree.map(lambda a: a[-1], carried))
+        value, segment = (
+            jnp.where(here, a, b[None]) for a, b in zip(carried, earlier, strict=True)
+        )
+        seen = (here | seen[None]) & (segment == segments[:, None])
+        return jnp.where(seen, value, column_mean(values, observed, around))
 
     def count(self, data: Data) -> int:
         """See `Layout`."""
