@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from denograd_jax._instances import InputGradients, batch_gradients
-from denograd_jax._prepare import prepare
+from denograd_jax._prepare import init_of
 from denograd_jax._refiner import Refiner, as_static_model
 from denograd_jax._sharding import Blocks, blocks_over
 from denograd_jax._sweep import Sweep, sweep_with
@@ -178,17 +178,7 @@ def global_refiner(
         blocks,
     )
 
-    def init(
-        x: Any,
-        y: Any = None,
-        observed_x: Any = None,
-        observed_y: Any = None,
-        movable_x: Any = None,
-        movable_y: Any = None,
-        segments: Any = None,
-    ) -> GlobalState:
-        masks = observed_x, observed_y, movable_x, movable_y
-        data = prepare(layout, x, y, *masks, segments, refine_targets=refine_targets, blocks=blocks)
+    def begin(data: Data) -> GlobalState:
         dtype = data.x.dtype
         numbers = {
             "proximity": jnp.array(proximity, dtype),
@@ -204,6 +194,7 @@ def global_refiner(
             jnp.zeros((), jnp.int32),
         )
 
+    init = init_of(layout, begin, refine_targets=refine_targets, blocks=blocks)
     return Refiner(init, step)
 
 

@@ -1,7 +1,8 @@
 """Arrays as they come, checked, widened, masked and filled: what a step and training start from."""
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from denograd_jax._sharding import ALONE, Alone, Blocks
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout, Length
 
-__all__ = ["prepare"]
+__all__ = ["init_of", "prepare"]
+
+_StateT = TypeVar("_StateT")
 
 
 def prepare(
@@ -58,6 +61,32 @@ def prepare(
     if not isinstance(counts.instances, jax.core.Tracer):  # under `jit` values are not at hand
         _refuse(counts, targets_apart=y is not None)
     return data
+
+
+def init_of(
+    layout: Layout,
+    begin: Callable[[Data], _StateT],
+    *,
+    refine_targets: bool,
+    blocks: Blocks | None,
+) -> Callable[..., _StateT]:
+    """The `init` of a refiner: arrays and masks as `Refiner` lists them, to `begin(data)`."""
+
+    def init(
+        x: Any,
+        y: Any = None,
+        observed_x: Any = None,
+        observed_y: Any = None,
+        movable_x: Any = None,
+        movable_y: Any = None,
+        segments: Any = None,
+    ) -> _StateT:
+        masks = observed_x, observed_y, movable_x, movable_y
+        return begin(
+            prepare(layout, x, y, *masks, segments, refine_targets=refine_targets, blocks=blocks)
+        )
+
+    return init
 
 
 class _Given(NamedTuple):

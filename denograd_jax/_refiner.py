@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from denograd_jax import layouts, rules
 from denograd_jax._instances import batch_gradients
-from denograd_jax._prepare import prepare
+from denograd_jax._prepare import init_of
 from denograd_jax._sharding import Blocks, blocks_over
 from denograd_jax._sweep import sweep_with
 from denograd_jax._types import Loss, Model, Params, Predict
@@ -194,20 +194,11 @@ def refiner(
         blocks,
     )
 
-    def init(
-        x: Any,
-        y: Any = None,
-        observed_x: Any = None,
-        observed_y: Any = None,
-        movable_x: Any = None,
-        movable_y: Any = None,
-        segments: Any = None,
-    ) -> State:
-        masks = observed_x, observed_y, movable_x, movable_y
-        data = prepare(layout, x, y, *masks, segments, refine_targets=refine_targets, blocks=blocks)
+    def begin(data: Data) -> State:
         numbers = {k: jnp.array(v, data.x.dtype) for k, v in rule.hyperparameters.items()}
         return State(data, numbers, jnp.zeros((), jnp.int32))
 
+    init = init_of(layout, begin, refine_targets=refine_targets, blocks=blocks)
     return Refiner(init, step)
 
 

@@ -36,3 +36,12 @@ def x64():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20251110)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """What the job of `tests.streams` returns and writes if nothing ends it."""
+    from tests.streams import job
+
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return job(folder), np.load(folder / "refined.npy")

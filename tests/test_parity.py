@@ -133,16 +133,23 @@ def check_same_data(case, given, found, expected):
     assert moves[0] > 0.01
 
 
-@pytest.mark.parametrize("case", PUBLISHED)
-def test_same_refinement(peer, case):
-    kind, fit, transform = PUBLISHED[case]
+def refine_both_ways(peer, version, case, settings):
+    """What ours found, and what the peer did."""
+    kind, fit, transform = settings
     model, x, y = problem(kind, fit)
-    expected = peer("1.1.0", model=model, x=x, y=y, fit=fit, transform=transform)
+    expected = peer(version, model=model, x=x, y=y, fit=fit, transform=transform)
     found = DenoGrad(model, torch.nn.MSELoss()).fit(x, y, **fit).transform(**transform)
     check_same_data(case, (x, y), found, expected)
+    return found, expected
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_same_refinement(peer, case):
+    found, expected = refine_both_ways(peer, "1.1.0", case, PUBLISHED[case])
     assert len(found[2]) == expected["epochs"]
     np.testing.assert_allclose(found[2][0], expected["gx"], atol=1e-4)
-    if transform.get("denoise_y", True):
+    assert bool(found[3]) == PUBLISHED[case][2].get("denoise_y", True)
+    if found[3]:
         np.testing.assert_allclose(
             found[3][0], expected["gy"].reshape(found[3][0].shape), atol=1e-4
         )
@@ -150,17 +157,14 @@ def test_same_refinement(peer, case):
 
 @pytest.mark.parametrize("case", VERSION_2)
 def test_same_as_version_2(peer, case):
-    kind, fit, transform = VERSION_2[case]
-    model, x, y = problem(kind, fit)
-    expected = peer("2.0.0", model=model, x=x, y=y, fit=fit, transform=transform)
-    found = DenoGrad(model, torch.nn.MSELoss()).fit(x, y, **fit).transform(**transform)
-    check_same_data(case, (x, y), found, expected)
+    found, expected = refine_both_ways(peer, "2.0.0", case, VERSION_2[case])
+    _, fit, transform = VERSION_2[case]
     if transform.get("ts_strategy") == "global":
         # A change below 1e-7 is within the rounding of the objective in float32.
         rounding = 5 if case == "global, until it stops" else 0
         assert abs(len(found[2]) - expected["epochs"]) <= rounding
         np.testing.assert_allclose(found[2][0], expected["gx"], atol=1e-6)
-        apart = y is not None and transform.get("denoise_y", True)
+        apart = "target_cols" not in fit and transform.get("denoise_y", True)
         assert len(found[3]) == (len(found[2]) if apart else 0)
         if apart:
             np.testing.assert_allclose(found[3][0], expected["gy"], atol=1e-6)

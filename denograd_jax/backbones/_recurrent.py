@@ -1,8 +1,8 @@
 """Recurrent backbones, with the equations and the gate order of `torch.nn.LSTM` and `GRU`.
 
 Both cells project their input inside the scanned step, and keep only its matrix products for the
-backward pass: on XLA's CPU backend faster, for value and gradient, than projecting all inputs before
-the scan or storing everything.
+backward pass: on XLA's CPU backend faster, for value and gradient, than projecting all inputs
+before the scan or storing everything.
 """
 
 import itertools

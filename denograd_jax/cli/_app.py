@@ -1,11 +1,11 @@
 """The commands and their options. Nothing here imports jax or pandas, so that help is fast."""
 
-import enum
-import functools
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from denograd_jax.cli import _options as options
 
 __all__ = ["app"]
 
@@ -14,13 +14,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class RuleName(enum.StrEnum):
-    """How cells move."""
-
-    unit_step = "unit_step"
-    gauss_newton = "gauss_newton"
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,12 +39,6 @@ def denograd_jax(
         typer.echo(context.get_help())
 
 
-_columns = functools.partial(typer.Option, rich_help_panel="Columns")
-_series = functools.partial(typer.Option, rich_help_panel="Time series")
-_method = functools.partial(typer.Option, rich_help_panel="Model and rule")
-_output = functools.partial(typer.Option, rich_help_panel="Output")
-
-
 @app.command()
 def refine(
     source: Annotated[
@@ -64,7 +51,7 @@ def refine(
     ],
     target: Annotated[
         list[str] | None,
-        _columns(
+        options.columns(
             metavar="COLUMN",
             help="Column that the others explain. A series may go without: each of its columns "
             "is then predicted from the window before.",
@@ -72,92 +59,79 @@ def refine(
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        _columns(
+        options.columns(
             metavar="COLUMN",
             help="Column that informs the model but is not changed. Repeat it for several.",
         ),
     ] = None,
     round_integers: Annotated[
         bool,
-        _columns("--round-integers", metavar="", help="Keep columns of whole numbers whole."),
+        options.columns(
+            "--round-integers", metavar="", help="Keep columns of whole numbers whole."
+        ),
     ] = False,
     series: Annotated[
-        bool, _series("--series", metavar="", help="Rows follow each other in time.")
+        bool, options.series("--series", metavar="", help="Rows follow each other in time.")
     ] = False,
     window: Annotated[
         int | None,
-        _series(
+        options.series(
             min=1,
             metavar="STEPS",
             show_default="24",
             help="How far the model looks back; implies --series.",
         ),
     ] = None,
-    horizon: Annotated[int, _series(min=1, metavar="STEPS", help="How far ahead it predicts.")] = 1,
-    stride: Annotated[
-        int, _series(min=1, metavar="STEPS", help="From one window to the next.")
-    ] = 1,
+    horizon: options.Horizon = 1,
+    stride: options.Stride = 1,
     time: Annotated[
         str | None,
-        _series(metavar="COLUMN", help="Time stamps. No window crosses a gap in them."),
+        options.series(metavar="COLUMN", help="Time stamps. No window crosses a gap in them."),
     ] = None,
     group: Annotated[
         list[str] | None,
-        _series(metavar="COLUMN", help="Tells the series of a panel apart."),
+        options.series(metavar="COLUMN", help="Tells the series of a panel apart."),
     ] = None,
     model: Annotated[
         str | None,
-        _method(
+        options.method(
             metavar="NAME",
             show_default="mlp",
             help="Backbone to train: mlp; for series also lstm, gru, cnn, cnn_lstm, dlinear or "
             "transformer.",
         ),
     ] = None,
-    rule: Annotated[
-        RuleName | None,
-        _method(metavar="NAME", help="How cells move: unit_step or gauss_newton."),
-    ] = None,
-    step_size: Annotated[
-        float | None, _method(min=0, metavar="NUMBER", help="How far a step goes.")
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        _method(
-            min=0,
-            metavar="NUMBER",
-            help="Residual that is left as it is, in standard deviations of the target.",
-        ),
-    ] = None,
-    max_steps: Annotated[
-        int | None, _method(min=0, metavar="NUMBER", help="Most steps of refinement.")
-    ] = None,
-    max_epochs: Annotated[
-        int | None, _method(min=1, metavar="NUMBER", help="Most epochs of training.")
-    ] = None,
-    seed: Annotated[
-        int, _method(metavar="NUMBER", help="The same seed gives the same result.")
-    ] = 0,
+    rule: options.Rule = None,
+    step_size: options.StepSize = None,
+    tolerance: options.Tolerance = None,
+    max_steps: options.MaxSteps = None,
+    max_epochs: options.MaxEpochs = None,
+    seed: options.Seed = 0,
     out: Annotated[
         Path | None,
-        _output(metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."),
+        options.output(
+            metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."
+        ),
     ] = None,
     changes: Annotated[
-        Path | None, _output(metavar="FILE", help="A table of every changed cell.")
+        Path | None, options.output(metavar="FILE", help="A table of every changed cell.")
     ] = None,
     report: Annotated[
-        Path | None, _output(metavar="FILE", help="An HTML page that shows what was done.")
+        Path | None, options.output(metavar="FILE", help="An HTML page that shows what was done.")
     ] = None,
     dry_run: Annotated[
-        bool, _output("--dry-run", metavar="", help="Compute and print everything, write nothing.")
+        bool,
+        options.output(
+            "--dry-run", metavar="", help="Compute and print everything, write nothing."
+        ),
     ] = False,
     overwrite: Annotated[
         bool,
-        _output("--overwrite", metavar="", help="Replace outputs that exist; never the input."),
+        options.output(
+            "--overwrite", metavar="", help="Replace outputs that exist; never the input."
+        ),
     ] = False,
-    quiet: Annotated[
-        bool, _output("--quiet", "-q", metavar="", help="Print nothing but errors.")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Repair a table or, with --series or --window, a time series.
 
@@ -230,7 +204,7 @@ def refine_array(
     ],
     target: Annotated[
         list[int] | None,
-        _columns(
+        options.columns(
             min=0,
             metavar="NUMBER",
             show_default="all that move",
@@ -240,57 +214,39 @@ def refine_array(
     ] = None,
     freeze: Annotated[
         list[int] | None,
-        _columns(
+        options.columns(
             min=0,
             metavar="NUMBER",
             help="Column that informs the model but is not changed. Repeat it for several.",
         ),
     ] = None,
     window: Annotated[
-        int, _series(min=1, metavar="STEPS", help="How far the model looks back.")
+        int, options.series(min=1, metavar="STEPS", help="How far the model looks back.")
     ] = 24,
-    horizon: Annotated[int, _series(min=1, metavar="STEPS", help="How far ahead it predicts.")] = 1,
-    stride: Annotated[
-        int, _series(min=1, metavar="STEPS", help="From one window to the next.")
-    ] = 1,
+    horizon: options.Horizon = 1,
+    stride: options.Stride = 1,
     model: Annotated[
         str,
-        _method(
+        options.method(
             metavar="NAME",
             help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear or transformer.",
         ),
     ] = "mlp",
     sample_steps: Annotated[
         int,
-        _method(min=1, metavar="NUMBER", help="Most steps to train on, from all over the series."),
-    ] = 50_000,
-    rule: Annotated[
-        RuleName | None,
-        _method(metavar="NAME", help="How cells move: unit_step or gauss_newton."),
-    ] = None,
-    step_size: Annotated[
-        float | None, _method(min=0, metavar="NUMBER", help="How far a step goes.")
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        _method(
-            min=0,
-            metavar="NUMBER",
-            help="Residual that is left as it is, in standard deviations of the target.",
+        options.method(
+            min=1, metavar="NUMBER", help="Most steps to train on, from all over the series."
         ),
-    ] = None,
-    max_steps: Annotated[
-        int | None, _method(min=0, metavar="NUMBER", help="Most steps of refinement.")
-    ] = None,
-    max_epochs: Annotated[
-        int | None, _method(min=1, metavar="NUMBER", help="Most epochs of training.")
-    ] = None,
-    seed: Annotated[
-        int, _method(metavar="NUMBER", help="The same seed gives the same result.")
-    ] = 0,
+    ] = 50_000,
+    rule: options.Rule = None,
+    step_size: options.StepSize = None,
+    tolerance: options.Tolerance = None,
+    max_steps: options.MaxSteps = None,
+    max_epochs: options.MaxEpochs = None,
+    seed: options.Seed = 0,
     block_steps: Annotated[
         int | None,
-        _output(
+        options.output(
             min=1,
             metavar="STEPS",
             show_default="4 million cells",
@@ -299,15 +255,13 @@ def refine_array(
     ] = None,
     overwrite: Annotated[
         bool,
-        _output(
+        options.output(
             "--overwrite",
             metavar="",
             help="Replace an output that exists, and unfinished work of another kind.",
         ),
     ] = False,
-    quiet: Annotated[
-        bool, _output("--quiet", "-q", metavar="", help="Print nothing but errors.")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Repair a time series that is larger than memory.
 

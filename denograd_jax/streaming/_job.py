@@ -269,7 +269,9 @@ def refuse_existing(sources: Paths, destinations: Paths, *, overwrite: bool) -> 
         if path.exists() and not _is_replaceable(path):
             raise FileError(f"{path} is not a single array, and never replaced: name another.")
         if path.exists() and not overwrite and not _came_from(Journal(destinations[0])):
-            raise FileError(f"{path} exists: choose another name, or set overwrite to replace it.")
+            raise FileError(
+                f"{path} exists: choose another name, or allow it to be replaced (overwrite)."
+            )
 
 
 def _is_replaceable(path: Path) -> bool:

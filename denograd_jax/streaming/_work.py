@@ -235,7 +235,7 @@ def refuse_other_work(journal: Journal, other: Sequence[str]) -> None:
     if other:
         raise FileError(
             f"{journal.folder} holds unfinished work that differs in {', '.join(other)}: start it "
-            "again as it was, or set overwrite to begin anew."
+            "again as it was, or allow it to be thrown away (overwrite)."
         )
 
 
