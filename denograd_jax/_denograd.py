@@ -16,6 +16,7 @@ from denograd_jax._denograd_arrays import Fitted, arrays, model_inputs, moved, u
 from denograd_jax._global import GlobalInfo, global_refiner
 from denograd_jax._losses import as_loss
 from denograd_jax._models import as_model
+from denograd_jax._numbers import nonnegative
 from denograd_jax._refiner import Info, Refiner, refiner
 from denograd_jax._run import History, run
 from denograd_jax._types import Model
@@ -56,7 +57,7 @@ class DenoGrad:
     The arguments of version 2.0 are understood too, but its defaults are not taken over: without
     them the published rule of 1.1 is used. `ts_strategy="global"` and `"window"` are 2.0's two
     ways with a series ("global" is its default), `eta_x=1.0` its Gauss-Newton step for rows (its
-    only rule there), to which `nrr=0.5` belongs. An argument without effect is an error here, a
+    only rule there), to which `nrr=0.5` belongs. One of 2.0's without effect is an error here, a
     warning or nothing there.
 
     Args:
@@ -170,7 +171,8 @@ class DenoGrad:
 
         Raises:
             DenogradError: Before `fit`; or for a model, loss or device that cannot be used.
-            UnsupportedError: If an argument is given that has no effect.
+            UnsupportedError: If an argument of 2.0 is given that has no effect.
+            ValueError: If a number is negative, not finite, or no number.
         """
         if not hasattr(self, "_fitted"):
             raise DenogradError("transform needs data: call fit(X, y) first, or fit_transform.")
@@ -188,6 +190,7 @@ class DenoGrad:
             lr,
             tol,
         )
+        _refuse_numbers(options)
         _refuse_without_effect(options, series=isinstance(self._fitted.layout, Windows))
         model = as_model(self.model)
         with _on(self.device):
@@ -225,10 +228,20 @@ class DenoGrad:
         return self.transform(*old, eta_x, eta_y, ts_strategy, lam, lr, tol)
 
 
+def _refuse_numbers(options: _Options) -> None:
+    """Numbers that cannot be meant, under the names that the user knows."""
+    names = ("nrr", "nr_threshold", "eta_x", "eta_y", "lam", "lr", "tol")
+    nonnegative(**{k: getattr(options, k) for k in names if getattr(options, k) is not None})
+    if options.max_epochs is not None and options.max_epochs < 0:
+        raise ValueError(f"max_epochs must be at least 0, not {options.max_epochs}.")
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {options.batch_size}.")
+
+
 def _refuse_without_effect(options: _Options, *, series: bool) -> None:
     """An argument that changes nothing is a misunderstanding."""
     strategy = options.ts_strategy
-    if strategy not in ("window", "global", None):
+    if not (strategy is None or (isinstance(strategy, str) and strategy in ("window", "global"))):
         raise UnsupportedError(f'ts_strategy must be "window" or "global", not {strategy!r}.')
     if strategy is not None and not series:
         raise UnsupportedError("ts_strategy is for a series: fit with is_ts=True.")
@@ -236,6 +249,8 @@ def _refuse_without_effect(options: _Options, *, series: bool) -> None:
     idle = [] if is_global else [k for k in ("lam", "lr", "tol") if getattr(options, k) is not None]
     if is_global or (series and strategy is None):
         idle += [k for k in ("eta_x", "eta_y") if getattr(options, k) is not None]
+    elif options.eta_y is not None and not options.denoise_y:
+        raise UnsupportedError("eta_y has no effect with denoise_y=False: leave it out.")
     if is_global:
         defaults = {"nrr": 0.05, "nr_threshold": 0.01}
         idle += [k for k, value in defaults.items() if getattr(options, k) != value]
@@ -296,7 +311,7 @@ def _refine_globally(model: Model, criterion: Any, fitted: Fitted, options: _Opt
         model,
         layout,
         1.0 if options.lam is None else options.lam,
-        _adam(0.05 if options.lr is None else options.lr),
+        _adam(0.05 if options.lr is None else float(options.lr)),
         1e-7 if options.tol is None else options.tol,
         loss=as_loss(criterion),
         refine_targets=options.denoise_y,

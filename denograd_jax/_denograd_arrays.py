@@ -1,6 +1,5 @@
 """Arrays in and out of the published interface: what X and y may be, what the model gets."""
 
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -47,11 +46,19 @@ def _column_numbers(x: np.ndarray, target_cols: Any) -> tuple[int, ...]:
     """Numbers of columns, those below zero counted from the last."""
     if x.ndim != 2:
         raise ShapeError(f"X must have shape (steps, channels), not {x.shape}.")
-    numbers = np.atleast_1d(target_cols).tolist()
+    numbers = np.atleast_1d(np.asarray(target_cols)).tolist()
     for number in numbers:
-        if not -x.shape[1] <= operator.index(number) < x.shape[1]:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ColumnError(
+                f"target_cols takes numbers of columns, not {target_cols!r:.100}: names of a "
+                "DataFrame's columns go into y."
+            )
+        if not -x.shape[1] <= number < x.shape[1]:
             raise ColumnError(f"target_cols names column {number}, X has {x.shape[1]}.")
-    return tuple(number % x.shape[1] for number in numbers)
+    places = tuple(number % x.shape[1] for number in numbers)
+    if not places or len(set(places)) < len(places):
+        raise ColumnError(f"target_cols must name columns, each once, not {target_cols!r:.100}.")
+    return places
 
 
 def _column_names(X: Any, y: Any) -> list[Any] | None:

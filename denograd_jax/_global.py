@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from denograd_jax._instances import InputGradients, batch_gradients
+from denograd_jax._numbers import nonnegative
 from denograd_jax._prepare import init_of
 from denograd_jax._refiner import Refiner, as_static_model
 from denograd_jax._sharding import Blocks, blocks_over
@@ -23,7 +24,10 @@ from denograd_jax.rules import Move, Rule
 
 __all__ = ["GlobalInfo", "GlobalState", "global_refiner"]
 
-_ADAM = optax.adam(0.05)
+# The published Adam, but for its epsilon: the gradient of a mean over all cells shrinks with their
+# number, and must not fall below it. A root's epsilon keeps derivatives of cells without a gradient
+# finite; both change nothing that float32 resolves.
+_ADAM = optax.adam(0.05, eps=1e-14, eps_root=1e-36)
 
 
 class Variables(NamedTuple):
@@ -123,10 +127,12 @@ def global_refiner(
         predict: As `refiner` takes it.
         layout: How instances are cut; `target_columns` in `layouts.windows` makes targets and
             inputs one variable, `consensus` has no say here.
-        proximity: Lambda, the weight of the distance to the observations, of at least 0.
-        optimizer: Any optax optimiser; Adam with 0.05 as published. `optax.lbfgs()` reaches its
-            objective in far fewer passes over the data (benchmarks/RESULTS.md), and is handed what
-            its line search needs. Keep one object: equal optimisers made twice compile twice.
+        proximity: Lambda, the weight of the distance to the observations: one number of at least 0.
+        optimizer: Any optax optimiser; Adam with 0.05 as published, but with smaller epsilons: the
+            gradient of a mean over many cells is small. `optax.lbfgs()` reaches its objective in
+            far fewer passes over the data (benchmarks/RESULTS.md), and is handed what its line
+            search needs; it cannot be differentiated through. Keep one object: equal optimisers
+            made twice compile twice.
         tolerance: `run` ends after the step whose objective differs by less than this from the
             one before; 0 never ends.
         loss: `loss(prediction, target)`, summed over an instance's targets.
@@ -159,9 +165,7 @@ def global_refiner(
     """
     if chunk_size is not None and chunk_size < 1:
         raise ShapeError(f"chunk_size must be at least 1, not {chunk_size}.")
-    for name, number in (("proximity", proximity), ("tolerance", tolerance)):
-        if isinstance(number, int | float) and not 0 <= number < float("inf"):
-            raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
+    given = nonnegative(proximity=proximity, tolerance=tolerance)
     model = as_static_model(predict, loss)
     if isinstance(layout, Windows):  # gradients add up, whatever the layout says of moves
         layout = dataclasses.replace(layout, consensus=None)
@@ -180,14 +184,11 @@ def global_refiner(
 
     def begin(data: Data) -> GlobalState:
         dtype = data.x.dtype
-        numbers = {
-            "proximity": jnp.array(proximity, dtype),
-            "tolerance": jnp.array(tolerance, dtype),
-        }
+        numbers = {name: jnp.array(number, dtype) for name, number in given.items()}
         variables = _variables(data, refine_targets)
         return GlobalState(
             data,
-            variables,
+            jax.tree.map(jnp.copy, variables),  # apart from the data, which may be donated
             numbers,
             optimizer.init(variables),  # type: ignore[arg-type]  # a tree with None in it
             jnp.array(np.inf, dtype),
@@ -233,7 +234,7 @@ def _build_step(
                 variables,
                 value=found.objective,
                 grad=found.gradient,
-                value_fn=_differentiable(evaluate),
+                value_fn=_differentiable(evaluate, found.sweep.totals.nonfinite),
             )
         data = _with_variables(state.data, _moved(state.data, variables, updates))
         change = jnp.abs(found.objective - state.objective)
@@ -270,7 +271,7 @@ def _objective(
     """Value and gradient, from the sums of the losses and of their gradients."""
     weight = state.hyperparameters["proximity"]
     dtype = data.x.dtype
-    targets = jnp.maximum(found.totals.targets, 1).astype(dtype)
+    targets = jnp.maximum(found.totals.targets, 1)
     fit_x, fit_y = layout.corrections(data, found.sums, "sum")
     observed = Variables(data.observed_x, None if variables.y is None else data.observed_y)
     offset = jax.tree.map(
@@ -279,7 +280,9 @@ def _objective(
         variables,
         state.observations,
     )
-    cells = sum(seen.sum(dtype=jnp.int32) for seen in jax.tree.leaves(observed)).astype(dtype)
+    # Whole numbers per column: the sum of all may be beyond 32 bits, and floats would stall.
+    columns = [seen.sum(axis=0, dtype=jnp.int32) for seen in jax.tree.leaves(observed)]
+    cells = sum(column.astype(dtype).sum() for column in columns)
     distance = sum(jnp.sum(o * o) for o in jax.tree.leaves(offset)) / cells
     misfit = found.totals.loss / targets
     gradient = jax.tree.map(
@@ -291,16 +294,26 @@ def _objective(
     return _Found(misfit + weight * distance, misfit, distance, gradient, found)
 
 
-def _differentiable(evaluate: Callable[[Variables], _Found]) -> Callable[[Variables], Scalar]:
-    """The objective alone, with its gradient as `evaluate` finds it, for a line search."""
+def _differentiable(
+    evaluate: Callable[[Variables], _Found], nonfinite: Scalar
+) -> Callable[[Variables], Scalar]:
+    """The objective alone, with its gradient as `evaluate` finds it, for a line search.
+
+    It is infinite where more instances fail than the `nonfinite` ones here: instances that drop out
+    of the mean would look like progress.
+    """
+
+    def value_and_gradient(variables: Variables) -> tuple[Scalar, Variables]:
+        found = evaluate(variables)
+        failed = found.sweep.totals.nonfinite > nonfinite
+        return jnp.where(failed, jnp.inf, found.objective), found.gradient
 
     @jax.custom_vjp
     def value(variables: Variables) -> Scalar:
-        return evaluate(variables).objective
+        return value_and_gradient(variables)[0]
 
     def forward(variables: Variables) -> tuple[Scalar, Variables]:
-        found = evaluate(variables)
-        return found.objective, found.gradient
+        return value_and_gradient(variables)
 
     def backward(gradient: Variables, cotangent: Scalar) -> tuple[Variables]:
         return (jax.tree.map(lambda g: cotangent * g, gradient),)

@@ -39,7 +39,7 @@ def prepare(
         DataError: Infinite values, or nothing observed.
         UnsupportedError: What is no array of real numbers, or no boolean mask.
     """
-    to_array = jnp.asarray if blocks is None else _as_host_array
+    to_array = _as_device_array if blocks is None else _as_host_array
     x = _as_values("x", x, to_array)
     y = None if y is None else _as_values("y", y, to_array)
     layout.check(x, y)
@@ -150,8 +150,8 @@ def _prepare_block(
     counts = _Counts(
         jnp.isinf(x).sum(),
         jnp.zeros((), int) if y is None else jnp.isinf(y).sum(),
-        seen_x.sum(),
-        jnp.ones((), int) if seen_y is None else seen_y.sum(),
+        seen_x.any(axis=0).sum(),  # of columns: all cells may be more than 32 bits count
+        jnp.ones((), int) if seen_y is None else seen_y.any(axis=0).sum(),
         layout.valid(around.with_halo(data, layout.halo)).sum(),
     )
     return data, jax.tree.map(around.total, counts)
@@ -187,13 +187,25 @@ def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
         )
 
 
+def _as_device_array(values: Any) -> jax.Array:
+    return jnp.asarray(_as_host_array(values))
+
+
 def _as_host_array(values: Any) -> Any:
-    """An array still on the host, unless it is JAX's: it need not fit on one device."""
+    """An array still on the host, unless it is JAX's: it need not fit on one device.
+
+    Integers that JAX's type has no room for become floats, where they are rounded and not wrapped.
+    """
     if isinstance(values, jax.Array):
         return values
     array = np.asarray(values)
-    if array.dtype.kind in "OSUM":
+    if array.dtype.kind in "OSUMm":
         raise TypeError(f"not numbers: {array.dtype}")
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype.kind in "iu" and narrow != array.dtype and array.size:
+        limits = np.iinfo(narrow)
+        if array.min() < limits.min or array.max() > limits.max:
+            return array.astype(np.float64)
     return array
 
 

@@ -44,7 +44,9 @@ class Solution(NamedTuple, Generic[StateT, InfoT]):
     """The outcome of a run.
 
     Attributes:
-        x: Refined inputs, in the shape given; NaN where a cell was missing and not movable.
+        x: Refined inputs, in the shape given; NaN where a cell was missing and not movable. With
+            a mesh they stay on its devices in equal blocks, the padding at the end being NaN: what
+            was given is `x[:n]`, which gathers it.
         y: Refined targets likewise; None where they are columns of x.
         status: Value of `Status`, shape `()`.
         steps: Steps taken in this run, shape `()`.
@@ -198,12 +200,11 @@ def _status(info: AnyInfo) -> jax.Array:
 
 
 def _values(data: Data) -> tuple[jax.Array, jax.Array | None]:
-    """The refined arrays without padding, NaN where a cell was neither measured nor imputed."""
-    given = None if data.length is None else data.length.given
+    """The refined arrays, NaN where a cell was neither measured nor imputed."""
 
     def restore(values: jax.Array, known: jax.Array) -> jax.Array:
         floating = jnp.issubdtype(values.dtype, jnp.floating)
-        return (jnp.where(known, values, jnp.nan) if floating else values)[:given]
+        return jnp.where(known, values, jnp.nan) if floating else values
 
     x = restore(data.x, data.observed_x | data.movable_x)
     if data.y is None:

@@ -31,6 +31,14 @@ def blocks_over(mesh: Mesh | None, axis: str | None) -> "Blocks | None":
         if axis is not None:
             raise UnsupportedError(f"axis {axis!r} names an axis of a mesh: pass mesh= too.")
         return None
+    if not isinstance(mesh, Mesh):
+        raise UnsupportedError(f"mesh must be a jax.sharding.Mesh of devices, not {mesh!r:.100}.")
+    if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
+        raise UnsupportedError(
+            "a refiner over a mesh works with automatic axes, and the mesh in context "
+            "(jax.set_mesh) has explicit ones: leave the context, or make that mesh with "
+            "axis_types=(jax.sharding.AxisType.Auto,) * axes."
+        )
     axis = mesh.axis_names[0] if axis is None else axis
     if axis not in mesh.axis_names:
         raise UnsupportedError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}.")
@@ -69,8 +77,14 @@ class Blocks:
         """
         shape = (length, *array.shape[1:])
         if isinstance(array, jax.Array):
+            # Between hosts, device_put compares the copies of all, and NaN equals nothing.
+            apart = jax.process_count() > 1 and array.is_fully_addressable
+            array = np.asarray(array) if apart else array
+        if isinstance(array, jax.Array):
             padding = [(0, length - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
-            placed: jax.Array = jax.device_put(jnp.pad(array, padding), self.sharding)
+            placed: jax.Array = jax.lax.with_sharding_constraint(
+                jnp.pad(array, padding), self.sharding
+            )
             return placed
         dtype = jnp.asarray(np.zeros(0, array.dtype)).dtype
 
@@ -100,7 +114,18 @@ class Blocks:
 
         ours, everywhere = self.sharding.spec, PartitionSpec()  # type: ignore[no-untyped-call]
         out_specs = Sweep(ours, everywhere, ours, ours, ours, ours)  # type: ignore[arg-type]
-        return self._shard_map(sweep_block, (everywhere, everywhere, ours), out_specs)
+        by_all = self._shard_map(sweep_block, (everywhere, everywhere, ours), out_specs)
+
+        def sweep_all(params: Params, hyperparameters: Any, data: Data) -> Sweep:
+            if data.length is None:
+                raise UnsupportedError(
+                    "the state is of a refiner without this mesh: begin with this refiner's own "
+                    "init."
+                )
+            found: Sweep = by_all(params, hyperparameters, data)
+            return found
+
+        return sweep_all
 
     def _shard_map(self, function: Any, in_specs: Any, out_specs: Any) -> Any:
         # Without check_vma: loops begin with zeros, which are the same on all devices.

@@ -25,7 +25,8 @@ class Totals(NamedTuple):
     Attributes:
         squared_norm: Sum of squares of all their gradients, `()`.
         loss: Sum of their losses, `()`.
-        targets: Number of their observed targets, `()`.
+        targets: Number of their observed targets, `()`; in floating point, since it may be beyond
+            32 bits.
         nonfinite: Number of valid instances that did not take part, `()`.
     """
 
@@ -101,7 +102,7 @@ def sweep_with(
             found = Totals(
                 jnp.where(takes_part, squared, 0).sum(),
                 jnp.where(takes_part, usable.loss, 0).sum(),
-                jnp.where(takes_part[:, None], cut.observed_y, False).sum(dtype=jnp.int32),
+                jnp.where(takes_part[:, None], cut.observed_y, False).sum(dtype=data.x.dtype),
                 (cut.valid & ~finite & fresh).sum(dtype=jnp.int32),
             )
             kept = _unit(usable, squared) if keep_direction else None
@@ -110,7 +111,7 @@ def sweep_with(
             return carry, (residual, moves.gate, cut.valid, kept)
 
         zero, none = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.int32)
-        carry = layout.empty(data), Totals(zero, zero, none, none)
+        carry = layout.empty(data), Totals(zero, zero, zero, none)
         (sums, totals), outputs = _scan(one_chunk, carry, chunks, count)
         return Sweep(sums, totals, *outputs)
 

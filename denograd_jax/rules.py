@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from denograd_jax._instances import InputGradients
+from denograd_jax._numbers import nonnegative
 from denograd_jax._types import Instance, Scalar, Target
 
 __all__ = [
@@ -134,7 +135,7 @@ def unit_step(
     Source:
         Alonso-Ramos et al., "DenoGrad", arXiv 2511.10161.
     """
-    hyperparameters = _numbers(step_size=step_size, tolerance=tolerance)
+    hyperparameters = nonnegative(step_size=step_size, tolerance=tolerance)
     if norm == "instance":
         return Rule(hyperparameters, _descent_move(gate, unit=True), stays_finite=True)
     if norm == "dataset":
@@ -170,24 +171,11 @@ def gauss_newton(
     Source:
         The description of the PyTorch package 2.0.0; compare Boggs, Byrd and Schnabel 1987.
     """
-    hyperparameters = _numbers(
+    hyperparameters = nonnegative(
         step_size=step_size, tolerance=tolerance, x_weight=x_weight, y_weight=y_weight
     )
     move = _projection_move(gate)
     return Rule(hyperparameters, move, consensus="votes", takes_labels=False, stays_finite=True)
-
-
-def _numbers(**numbers: float | jax.Array) -> Hyperparameters:
-    """Refuse what is negative or not finite, where it is a plain number and not traced."""
-    for name, number in numbers.items():
-        if isinstance(number, int | float) and not 0 <= number < float("inf"):
-            raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
-        if jnp.ndim(number) > 0:
-            raise ValueError(
-                f"{name} must be one number, not an array of shape {jnp.shape(number)}: freeze "
-                "columns by masks, sweep values by vmap."
-            )
-    return dict(numbers)
 
 
 # The factories below are cached, so that two rules with the same gate share their compilation.

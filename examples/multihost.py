@@ -54,7 +54,7 @@ def work(options):
     series = np.load(options.series, mmap_mode="r")
     solution = refine(series, Mesh(devices, ("time",)))
     refined = np.lib.format.open_memmap(options.out, mode="r+")
-    for shard in solution.state.data.x.addressable_shards:
+    for shard in solution.x.addressable_shards:
         steps = range(*shard.index[0].indices(len(series)))  # without the padding
         refined[steps.start : steps.stop] = shard.data[: len(steps)]
     refined.flush()

@@ -320,6 +320,35 @@ class TestArgumentsOfVersion2:
         with pytest.raises(errors.UnsupportedError, match=r"for a series|no effect on rows"):
             denoiser.transform(**arguments)
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"nrr": -1.0},
+            {"eta_x": "1"},
+            {"eta_y": float("nan")},
+            {"lr": -0.1, "ts_strategy": "global"},
+            {"lam": [1.0], "ts_strategy": "global"},
+            {"tol": True, "ts_strategy": "global"},
+            {"max_epochs": -1},
+            {"batch_size": 0},
+        ],
+        ids=lambda arguments: next(iter(arguments)),
+    )
+    def test_numbers_are_refused_under_their_own_names(self, fitted, arguments):
+        with pytest.raises(ValueError, match=f"^{next(iter(arguments))} must be"):
+            fitted.transform(**arguments)
+
+    def test_eta_y_has_no_effect_where_y_is_held(self):
+        denoiser = DenoGrad(lambda x: x.sum(), "squared_error").fit(np.eye(2), np.zeros(2))
+        with pytest.raises(errors.UnsupportedError, match="eta_y has no effect with denoise_y"):
+            denoiser.transform(eta_y=0.5, denoise_y=False)
+
+    @pytest.mark.parametrize("columns", ["a", ["a"], 1.5, [0, None], [], [0, -2], [True, False], 2])
+    def test_target_columns_that_cannot_be_meant(self, columns):
+        frame = pd.DataFrame(np.eye(8)[:, :2], columns=["a", "b"])
+        with pytest.raises(errors.ColumnError, match="target_cols"):
+            DenoGrad(lambda x: x.sum(), "squared_error").fit(frame, target_cols=columns)
+
     def test_eta_chooses_the_gauss_newton_step(self):
         x, y = np.array([[2.0]]), np.array([0.0])
         denoiser = DenoGrad(lambda x: x.sum(), "squared_error").fit(x, y)

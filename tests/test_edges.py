@@ -162,6 +162,13 @@ def test_a_loss_that_divides_by_the_target():
     assert state.data.x[0, 1] == 1
 
 
+def test_integers_beyond_32_bits_are_rounded_and_not_wrapped():
+    """Milliseconds since 1970, say; JAX's integers have 32 bits unless told otherwise."""
+    x = np.array([[2**40, 1], [2**40 + 5, 7]])
+    state = refiner(linear).init(x, np.zeros(2))
+    np.testing.assert_array_equal(state.data.x, x.astype(np.float32))
+
+
 def test_a_joint_loss_needs_all_targets():
     r = refiner(lambda _, x: x, rules.unit_step(0.1, 0.0), loss=lambda p, t: jnp.sum((p - t) ** 2))
     x, y = np.ones((2, 2), np.float32), np.array([[2.0, np.nan], [2.0, 3.0]], np.float32)

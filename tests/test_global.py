@@ -202,6 +202,49 @@ def test_an_instance_that_is_not_finite_is_left_out():
     assert np.isfinite(found.info.objective)
 
 
+def test_a_line_search_does_not_gain_by_breaking_the_model():
+    """Instances that leave the model's domain drop out of the mean, which is no progress."""
+    r = global_refiner(lambda _, x: jnp.log(x[0]), layouts.rows(), 1e-3, optax.lbfgs())
+    state = r.init(np.float32([[0.5], [1.0], [2.0]]), np.float32([-3.0] * 3))
+    found = run(r, None, state, 50)
+    assert found.status != Status.nonfinite
+    assert (found.x > 0).all()
+
+
+def test_slope_by_the_proximity():
+    """Cells whose gradient is 0 (here the last of x) leave it finite, in Adam's roots too."""
+    x, y = jnp.sin(jnp.arange(20.0))[:, None], jnp.zeros(20)
+
+    def size_after(proximity):
+        r = global_refiner(lambda w, window: w * window.mean(), layouts.windows(3), proximity)
+        state = r.init(x, y)
+        for _ in range(2):
+            state, _ = r.step(0.5, state)
+        return (state.data.x**2).mean()
+
+    step = 1e-2
+    expected = (size_after(1.0 + step) - size_after(1.0 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(size_after)(1.0), expected, rtol=0.05)
+
+
+def test_steps_do_not_depend_on_the_length(rng):
+    """The gradient of a mean shrinks with the number of cells; Adam's epsilon must not count."""
+    x = np.float32(rng.normal(size=(50, 1)))
+    y = np.zeros(50, np.float32)
+    r = global_refiner(lambda _, x: jnp.tanh(x).sum(), layouts.rows())
+    short, long = (
+        run(r, None, r.init(np.tile(x, (n, 1)), np.tile(y, n)), 20).x[:50] for n in (1, 40_000)
+    )
+    np.testing.assert_allclose(long, short, atol=1e-3)
+
+
+def test_a_fresh_state_can_be_donated():
+    r = global_refiner(lambda _, x: x.sum(), layouts.rows())
+    state = r.init(np.ones((4, 2), np.float32), np.zeros(4, np.float32))
+    state, _ = jax.jit(r.step, donate_argnums=1)(None, state)
+    assert state.step == 1
+
+
 def test_composes_with_vmap_scan_and_a_batched_model(rng):
     """Proximity weights swept by `vmap`; a scan; and the batched form gives the same."""
     x = np.float32(rng.normal(size=(STEPS, 1)))
@@ -257,7 +300,10 @@ def test_rows_and_segments(rng, x64):
     ("arguments", "error", "says"),
     [
         ({"proximity": -1.0}, ValueError, "proximity must be a finite number"),
+        ({"proximity": jnp.ones(2)}, ValueError, "proximity must be one number"),
+        ({"proximity": "1"}, ValueError, "proximity must be a number, not '1'"),
         ({"tolerance": float("nan")}, ValueError, "tolerance must be a finite number"),
+        ({"tolerance": np.float32(-1)}, ValueError, "tolerance must be a finite number"),
         ({"chunk_size": 0}, errors.ShapeError, "chunk_size must be at least 1"),
         ({"axis": "time"}, errors.UnsupportedError, "names an axis of a mesh"),
     ],

@@ -28,11 +28,18 @@ def problem(rng, dtype, steps, length, targets=2, missing=0.1):
     return params, x.astype(dtype), y.astype(dtype)
 
 
+def check_arrays(many, one, bar):
+    """The same, and behind them nothing but padding; no device has it all."""
+    np.testing.assert_allclose(many[: len(one)], one, rtol=0, atol=bar)
+    assert jnp.isnan(many[len(one) :]).all()
+    assert many.addressable_shards[0].data.shape[0] < max(len(one), 2)
+
+
 def check_equal(one, many):
     bar = BAR[one.x.dtype.name]
-    np.testing.assert_allclose(many.x, one.x, rtol=0, atol=bar)
+    check_arrays(many.x, one.x, bar)
     if one.y is not None:
-        np.testing.assert_allclose(many.y, one.y, rtol=0, atol=bar)
+        check_arrays(many.y, one.y, bar)
     assert many.info.nonfinite == one.info.nonfinite
     assert many.info.valid.sum() == one.info.valid.sum()
     count = len(one.info.residual)
@@ -145,13 +152,13 @@ def test_class_labels(rng):
         for mesh in (None, mesh_of(8))
     )
     single, shared = (run(r, weights, r.init(x, labels), 3) for r in (one, many))
-    np.testing.assert_allclose(shared.x, single.x, atol=1e-6)
-    np.testing.assert_array_equal(shared.y, labels)
+    check_arrays(shared.x, single.x, 1e-6)
+    np.testing.assert_array_equal(shared.y[: len(labels)], labels)
 
 
 def test_where_things_lie(rng):
-    """Equal blocks, the padding missing; the result has the length that was given."""
-    _, x, y = problem(rng, np.dtype("float32"), 50, 4)
+    """Equal blocks, the padding missing."""
+    _, x, y = problem(rng, np.dtype("float32"), 50, 4, missing=0)
     r = refiner(tanh_net, layout=layouts.windows(4, stride=3), mesh=mesh_of(8))
     state = r.init(x, y)
     assert state.data.x.shape == (72, 2)  # blocks of at least 50 / 8 steps, whole strides
@@ -160,8 +167,9 @@ def test_where_things_lie(rng):
     assert not state.data.observed_x[50:].any()
     params = oracle.Net(rng, 8, 2).params
     found = run(r, jax.tree.map(np.float32, params), state, 2)
-    assert found.x.shape == (50, 2)
-    assert found.state.data.x.sharding.spec == PartitionSpec("time")
+    assert found.x.sharding.spec == found.state.data.x.sharding.spec == PartitionSpec("time")
+    assert jnp.isnan(found.x[50:]).all()
+    assert not jnp.isnan(found.x[:50]).any()
 
 
 def test_only_halos_travel(rng):
@@ -214,7 +222,7 @@ def test_a_mesh_with_other_axes(rng):
         refiner(tanh_net, layout=layout, mesh=mesh, axis="time"),
     )
     single, shared = (run(r, params, r.init(x, y), 3) for r in (one, many))
-    np.testing.assert_allclose(shared.x, single.x, atol=1e-6)
+    check_arrays(shared.x, single.x, 1e-6)
 
 
 def test_vmap_and_gradient_through_a_mesh(rng):
@@ -235,7 +243,37 @@ def test_vmap_and_gradient_through_a_mesh(rng):
         np.testing.assert_allclose(shared, single, rtol=1e-4)
 
 
+def test_vmap_over_init(rng):
+    """A batch whose size is no multiple of the devices."""
+    params, x, y = problem(rng, np.dtype("float32"), 40, 4, missing=0)
+    layout = layouts.windows(4)
+    one, many = (refiner(tanh_net, layout=layout, mesh=mesh) for mesh in (None, mesh_of(4)))
+    copies = jnp.stack([x, 2 * x, 3 * x])
+    single, shared = (
+        jax.vmap(lambda x, r=r: run(r, params, r.init(x, y), 2).x)(copies) for r in (one, many)
+    )
+    np.testing.assert_allclose(shared, single, atol=1e-6)
+
+
+def test_a_mesh_in_context(rng):
+    params, x, y = problem(rng, np.dtype("float32"), 40, 4)
+    explicit = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(explicit), pytest.raises(errors.UnsupportedError, match="automatic axes"):
+        refiner(tanh_net, layout=layouts.windows(4), mesh=explicit)
+    automatic = jax.make_mesh((4,), ("time",), axis_types=(AxisType.Auto,))
+    one = refiner(tanh_net, layout=layouts.windows(4))
+    with jax.set_mesh(automatic):
+        many = refiner(tanh_net, layout=layouts.windows(4), mesh=automatic)
+        shared = run(many, params, many.init(x, y), 2)
+    check_arrays(shared.x, run(one, params, one.init(x, y), 2).x, 1e-6)
+
+
 def test_errors(rng):
+    with pytest.raises(errors.UnsupportedError, match="mesh must be a"):
+        refiner(tanh_net, mesh=jax.devices())
+    one, many = (refiner(tanh_net, mesh=mesh) for mesh in (None, mesh_of(2)))
+    with pytest.raises(errors.UnsupportedError, match="without this mesh"):
+        many.step(None, one.init(np.ones((4, 2)), np.ones(4)))
     with pytest.raises(errors.UnsupportedError, match=r"the mesh has the axes \('time',\), not"):
         refiner(tanh_net, mesh=mesh_of(2), axis="rows")
     r = refiner(tanh_net, layout=layouts.windows(4), mesh=mesh_of(8))

@@ -1,0 +1,29 @@
+"""Numbers that a user sets: step sizes, tolerances, weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["nonnegative"]
+
+
+def nonnegative(**numbers: Any) -> dict[str, Any]:
+    """Refuse what is no single number, negative or not finite; traced values are taken on trust.
+
+    Raises:
+        ValueError: It is refused; the message names it.
+    """
+    for name, number in numbers.items():
+        kinds = int, float, np.number, np.ndarray, jax.Array
+        if isinstance(number, bool) or not isinstance(number, kinds):
+            raise ValueError(f"{name} must be a number, not {number!r}.")
+        if jnp.ndim(number) > 0:
+            raise ValueError(
+                f"{name} must be one number, not an array of shape {jnp.shape(number)}: freeze "
+                "columns by masks, sweep values by vmap."
+            )
+        if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) < float("inf"):
+            raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
+    return numbers
