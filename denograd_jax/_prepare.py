@@ -58,7 +58,7 @@ def prepare(
     data, counts = _prepare(layout, refine_targets, x.shape[0], blocks, given)
     if blocks is not None:
         data = data._replace(length=Length(x.shape[0]))
-    if not isinstance(counts.instances, jax.core.Tracer):  # under `jit` values are not at hand
+    if not any(isinstance(count, jax.core.Tracer) for count in counts):  # else values are not known
         _refuse(counts, targets_apart=y is not None)
     return data
 
