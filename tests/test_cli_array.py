@@ -1,6 +1,10 @@
 """The command for series larger than memory: arrays in and out, kills, and what it refuses."""
 
+import contextlib
+import errno
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +15,9 @@ import pytest
 
 from denograd_jax import backbones, layouts, refiner, rules, run
 from denograd_jax.cli import _refine_array, main
-from denograd_jax.streaming import _arrays
+from denograd_jax.errors import FileError
+from denograd_jax.streaming import _arrays, _work
+from denograd_jax.streaming._journal import Journal
 
 OPTIONS = "--window 8 --max-epochs 4 --max-steps 4 --block-steps 250 --sample-steps 700"
 CHILD = "from tests.test_cli_array import child; import sys; child(sys.argv[1])"
@@ -42,14 +48,14 @@ def source(tmp_path, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The model and the arguments of each call of `stream`."""
-    seen, stream = [], _refine_array.stream
+    """The jobs that are carried out."""
+    seen, carry_out = [], _refine_array.carry_out
 
-    def record(model, *paths, **arguments):
-        seen.append((model, arguments))
-        return stream(model, *paths, **arguments)
+    def record(job, *where, **how):
+        seen.append(job)
+        return carry_out(job, *where, **how)
 
-    monkeypatch.setattr(_refine_array, "stream", record)
+    monkeypatch.setattr(_refine_array, "carry_out", record)
     return seen
 
 
@@ -99,13 +105,13 @@ def test_repairs_a_series_as_in_memory(source, calls, capsys):
     np.testing.assert_array_equal(np.isnan(refined), np.isnan(noisy))
     np.testing.assert_array_equal(refined[:, 2:], noisy[:, 2:])
 
-    ((model, _),) = calls
+    (job,) = calls
     mean, scale = np.nanmean(noisy, axis=0), np.nanstd(noisy, axis=0)
     scale[3] = 1  # the constant
     z = ((noisy - mean) / scale).astype("float32")
-    r = refiner(model, rules.unit_step(0.05, 0.1), layouts.windows(8, target_columns=(0, 1)))
+    r = refiner(job.model, rules.unit_step(0.05, 0.1), layouts.windows(8, target_columns=(0, 1)))
     moves = ~np.isnan(z) & (np.arange(4) < 2)
-    expected = run(r, model.params, r.init(z, movable_x=moves), 12)
+    expected = run(r, job.model.params, r.init(z, movable_x=moves), 12)
     np.testing.assert_allclose((refined - mean) / scale, expected.x, rtol=0, atol=2e-6)
 
     printed = capsys.readouterr().out
@@ -123,13 +129,13 @@ def test_options_reach_the_training_and_the_stream(source, calls, untrained):
     assert repair(*options.split()) == 0
     (trained,) = untrained
     assert (trained["name"], trained["seed"], trained["max_epochs"]) == ("gru", 5, 4)
-    ((_, arguments),) = calls
+    (job,) = calls
     layout = layouts.windows(8, 2, 3, target_columns=(1,))
-    assert trained["problem"].layout == arguments["layout"] == layout
-    assert arguments["frozen"] == [0, 2, 3]  # 2 is an indicator
-    assert arguments["rule"].move is rules.gauss_newton().move
-    assert arguments["rule"].hyperparameters["step_size"] == 0.2
-    assert (arguments["max_steps"], arguments["block_steps"]) == (4, 250)
+    assert trained["problem"].layout == job.layout == layout
+    assert job.movable.tolist() == [False, True, False, False]  # 2 is an indicator
+    assert job.rule.move is rules.gauss_newton().move
+    assert job.rule.hyperparameters["step_size"] == 0.2
+    assert (job.max_steps, job.block_steps) == (4, 252)  # whole strides
     refined = np.load("refined.npy")
     np.testing.assert_array_equal(refined[:, [0, 2, 3]], np.load(source)[:, [0, 2, 3]])
     assert np.nanmax(np.abs(refined - np.load(source))[:, 1]) > 0
@@ -236,9 +242,117 @@ def test_ctrl_c_before_that_leaves_nothing(source, untrained, interruptible, cap
     assert repair() == 130
     assert capsys.readouterr() == ("", "Interrupted; nothing was written.\n")
     assert listing() == ["noisy.npy"]
+
+
+def test_ctrl_c_while_copying_keeps_the_model(source, untrained, interruptible, capsys):
     interruptible("read", 3)
     assert repair() == 130
+    assert "what was done is kept in refined.npy.progress" in capsys.readouterr().err
+    kept = sorted(path.name for path in Path("refined.npy.progress").iterdir())
+    assert kept == ["lock", "model.npz"]
+    interruptible("read", 99)
+    assert repair("--quiet") == 0
+    assert len(untrained) == 1
+
+
+def test_ctrl_c_at_the_start_tells_of_unfinished_work(
+    source, untrained, interruptible, monkeypatch, capsys
+):
+    interruptible("refine", 7)
+    assert repair() == 130
+    monkeypatch.setattr(_refine_array, "open_series", interrupt)
+    capsys.readouterr()
+    assert repair() == 130
+    assert "what was done is kept in refined.npy.progress" in capsys.readouterr().err
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_ctrl_c_that_was_lost_is_noticed(source, untrained, monkeypatch, capsys):
+    """As in JAX's callback of the garbage collector, where no exception comes out."""
+
+    class Swallowing(_refine_array.StageBar):
+        def __call__(self, what, done, total):
+            if (what, done) == ("refine", 7):
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_refine_array, "StageBar", Swallowing)
+    assert repair() == 130
+    assert "what was done is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_output_is_looked_at_before_the_work(source, untrained, monkeypatch, capsys):
+    usage = shutil.disk_usage(".")._replace(free=50_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: usage)
+        says = refusal(capsys, "noisy.npy", "refined.npy", *OPTIONS.split())
+        assert re.search(r"no room for refined\.npy .* it needs 5\d,\d+ bytes, 50,000 are", says)
+    with Journal(Path("refined.npy")).held():
+        assert "another process" in refusal(capsys, "noisy.npy", "refined.npy")
+    assert not untrained
     assert listing() == ["noisy.npy"]
+
+
+def test_other_processes_are_kept_off_while_it_trains(source, untrained, monkeypatch, capsys):
+    def held_off(survey, learning):
+        with pytest.raises(FileError, match="another process"), Journal(Path("refined.npy")).held():
+            pass
+        return still_columns(survey, learning)
+
+    still_columns = _refine_array._still_columns
+    monkeypatch.setattr(_refine_array, "_still_columns", held_off)
+    assert repair("-q") == 0
+    assert len(untrained) == 1
+
+
+def test_the_model_outlives_a_full_disk(source, untrained, monkeypatch, capsys):
+    def full(path, *_):
+        raise _arrays.StorageError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_work, "create_series", full)
+        says = refusal(capsys, "noisy.npy", "refined.npy", *OPTIONS.split())
+    assert "no room for refined.npy (No space left on device)" in says
+    assert repair("-q") == 0
+    assert len(untrained) == 1
+
+
+def test_work_without_its_model_is_refused_before_the_training(
+    source, untrained, interruptible, capsys
+):
+    interruptible("refine", 7)
+    assert repair() == 130
+    Path("refined.npy.progress/model.npz").unlink()
+    capsys.readouterr()
+    says = refusal(capsys, "noisy.npy", "refined.npy", *OPTIONS.split())
+    assert "unfinished work that differs in its model" in says
+    assert len(untrained) == 1
+
+
+def test_refusals_speak_of_the_sample(source, untrained, capsys):
+    says = refusal(capsys, "noisy.npy", "out.npy", "--window", 90, "--sample-steps", 90)
+    assert "no window fits into a sample of 90 steps (--sample-steps)" in says
+    assert "need 91" in says
+    noisy = noisy_series()
+    noisy[:800, 0] = np.nan
+    np.save("noisy.npy", noisy)
+    options = ["--target", "0", "--window", "50", "--sample-steps", "60"]
+    says = refusal(capsys, "noisy.npy", "out.npy", *options)
+    assert "nothing to learn from in the sample of 60 steps" in says
+    assert not untrained
+    assert listing() == ["noisy.npy"]
+
+
+def test_a_constant_that_would_be_rounded_is_refused_before_the_training(source, untrained, capsys):
+    x = np.stack([np.arange(1100) % 17, np.full(1100, 2**60 + 1)], axis=1)
+    np.save("noisy.npy", x)
+    says = refusal(capsys, "noisy.npy", "out.npy", *OPTIONS.split())
+    assert "column 1 is not to be moved, but holds integers of 2**53" in says
+    assert not untrained
 
 
 def test_refusals_come_before_the_work(source, monkeypatch, capsys):
@@ -261,6 +375,9 @@ def test_refusals_come_before_the_work(source, monkeypatch, capsys):
     assert "no window fits" in refuse("--window", 1100)
     assert "no backbone 'big'" in refuse("--model", "big")
     assert "step_size" in refuse("--step-size", 0)
+    assert "named twice in [0, 1, 0]" in refuse("--target", 0, "--target", 1, "--target", 0)
+    assert "--seed" in refuse("--seed", -1)
+    assert "--seed" in refuse("--seed", 2**32)
     assert listing() == ["noisy.npy", "taken.npy"]
 
 
@@ -273,7 +390,7 @@ def test_refusals_come_before_the_work(source, monkeypatch, capsys):
         (lambda path: np.save(path, np.full((90, 2), "a")), "real numbers"),
         (lambda path: np.save(path, np.full((90, 2), np.inf)), "infinite value"),
         (lambda path: np.save(path, np.array([[1e200, 0]] * 45 + [[-1e200, 1]] * 45)), "too large"),
-        (lambda path: np.save(path, np.full((90, 2), np.nan)), "no column can move"),
+        (lambda path: np.save(path, np.full((90, 2), np.nan)), "every cell of noisy.npy is"),
     ],
 )
 def test_spoilt_inputs(source, capsys, spoil, says):

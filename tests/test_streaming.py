@@ -1,6 +1,7 @@
 """Series on disk: the same result as in memory, and what is refused."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def test_no_steps_make_a_copy(tmp_path):
     x = series(120, 2, missing=0.1)
     source, refined = saved(tmp_path, x=x)[0], tmp_path / "refined.npy"
     found = stream(predict, source, refined, **plain(max_steps=0))
-    assert (found.status, found.steps) == (Status.max_steps, 0)
+    assert found == (Status.max_steps, 0, 0, 0)
     np.testing.assert_array_equal(np.load(refined), x)
 
 
@@ -324,6 +325,15 @@ def test_replaces_nothing_but_an_array(tmp_path, name):
     with pytest.raises(FileError, match="not a single array, and never replaced"):
         job(tmp_path, Path(name).suffix, destination=tmp_path / name, overwrite=True)
     assert (tmp_path / name / "precious").read_text() == "mine"
+
+
+def test_refuses_a_place_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "refined.npy.progress").touch()
+    with pytest.raises(FileError, match=r"cannot be made or written to.*another place"):
+        job(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(FileError, match="may not be written to: choose another folder"):
+        job(tmp_path)
 
 
 def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):

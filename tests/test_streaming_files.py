@@ -1,5 +1,6 @@
 """The files of series on disk: kinds of arrays, full disks, truncated files."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -10,10 +11,8 @@ import numpy as np
 import pytest
 
 from denograd_jax import layouts, stream
-from denograd_jax.errors import (
-    FileError,
-)
-from denograd_jax.streaming import _arrays
+from denograd_jax.errors import DataError, FileError, ShapeError
+from denograd_jax.streaming import _arrays, _job
 from tests.streams import (
     assert_same,
     interrupted,
@@ -47,6 +46,28 @@ def test_any_real_array_is_read(tmp_path, make):
     assert_same(np.load(refined), plain_in_memory(x), 1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_integers_that_do_not_move_keep_every_digit(tmp_path, dtype):
+    """Float32 would round them."""
+    x = np.stack([np.arange(120) % 7, 1_700_000_001 + 7 * np.arange(120)], axis=1).astype(dtype)
+    source, refined = saved(tmp_path, x=x)[0], tmp_path / "refined.npy"
+    stream(predict, source, refined, **plain(frozen=[1], mean=[3, 1.7e9], scale=[2, 500]))
+    result = np.load(refined)
+    assert result.dtype == np.float64
+    np.testing.assert_array_equal(result[:, 1], x[:, 1])
+    assert (result[:, 0] != x[:, 0]).any()
+
+
+def test_integers_that_float64_would_round_are_refused(tmp_path):
+    x = np.zeros((120, 2), np.int64)
+    x[77, 1] = -(2**53) - 1
+    source, refined = saved(tmp_path, x=x)[0], tmp_path / "refined.npy"
+    more = {"scale": 1e16}
+    with pytest.raises(DataError, match=r"column 1 is not to be moved, but holds integers of 2\*"):
+        stream(predict, source, refined, **plain(frozen=[1], **more))
+    stream(predict, source, refined, **plain(frozen=[0], **more))
+
+
 @pytest.mark.parametrize("ending", [".npy", ".zarr"])
 def test_a_vector_is_one_column(tmp_path, ending):
     x = series(120, 1)
@@ -74,12 +95,39 @@ def test_zarr_in_and_out(tmp_path, driver):
     assert_same(read_zarr(tmp_path / "refined.zarr"), x, 0)
 
 
+def test_paths_of_zarr_may_be_relative(tmp_path, monkeypatch):
+    zarr_of(tmp_path / "x.zarr", series(120, 2))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    stream(predict, "../x.zarr", "../refined.zarr", **plain(max_steps=0))
+    assert_same(read_zarr(tmp_path / "refined.zarr"), series(120, 2), 0)
+
+
+def test_a_link_to_a_zarr_array_is_replaced(tmp_path):
+    old = zarr_of(tmp_path / "old.zarr", series(9, 2))
+    (tmp_path / "refined.zarr").symlink_to(old)
+    source = saved(tmp_path, x=series(120, 2))[0]
+    stream(predict, source, tmp_path / "refined.zarr", **plain(max_steps=0), overwrite=True)
+    assert_same(read_zarr(tmp_path / "refined.zarr"), series(120, 2), 0)
+    assert_same(read_zarr(old), series(9, 2), 0)
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_anything_is_read(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=3055)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    told = []
+    with pytest.raises(FileError, match=r"needs 3,056 bytes, 3,055 are free"):
+        job(tmp_path, progress=lambda *what: told.append(what))
+    assert not told
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
 def test_a_full_disk_at_the_beginning_leaves_nothing_behind(tmp_path):
     np.save(tmp_path / "x.npy", series(230, 2, missing=0.1, seed=3))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a quota: the system says EFBIG
     try:
-        with pytest.raises(FileError, match=r"no room for .*refined\.npy.*needs 1,840 bytes"):
+        with pytest.raises(FileError, match=r"no room for .*refined\.npy.*needs 3,056 bytes"):
             job(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -89,7 +137,7 @@ def test_a_full_disk_at_the_beginning_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize("victim", ["journal", "state"])
 def test_a_full_disk_on_the_way_loses_nothing(tmp_path, monkeypatch, uninterrupted, victim):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    full = _arrays.StorageError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     savez, write, calls = np.savez, _arrays.NpyFile.write, []
 
     def savez_until_full(file, **arrays):
@@ -109,7 +157,7 @@ def test_a_full_disk_on_the_way_loses_nothing(tmp_path, monkeypatch, uninterrupt
     with monkeypatch.context() as patched:
         patched.setattr(np, "savez", savez_until_full)
         patched.setattr(_arrays.NpyFile, "write", write_until_full)
-        with pytest.raises(FileError, match=r"no room left.*Nothing is lost: make room"):
+        with pytest.raises(FileError, match=r"no room left.*nothing is lost: make room"):
             job(tmp_path)
     assert not list((tmp_path / "refined.npy.progress").glob("*.new"))
     assert job(tmp_path) == uninterrupted[0]
@@ -118,7 +166,7 @@ def test_a_full_disk_on_the_way_loses_nothing(tmp_path, monkeypatch, uninterrupt
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 128 KiB, and a function that enlarges it."""
+    """A file system of 256 KiB, and a function that enlarges it."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -126,7 +174,7 @@ def small_disk(tmp_path):
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    if shutil.which("mount") is None or not mount("size=128k"):
+    if shutil.which("mount") is None or not mount("size=256k"):
         pytest.skip("needs the right to mount a file system")
     yield place, lambda: mount("remount,size=4m")
     subprocess.run(["umount", str(place)], check=True)
@@ -137,18 +185,22 @@ def test_a_disk_that_is_really_full(tmp_path, small_disk, ending):
     if ending == ".zarr":
         pytest.importorskip("tensorstore")
     place, enlarge = small_disk
-    source = saved(tmp_path, x=series(10_000, 2))[0]  # 80 KB, a block's journal another 80
+    source = saved(tmp_path, x=series(10_000, 2))[0]  # 80 KB, and twice 40 KB in the journal
 
     def go(destination, **more):
-        return stream(predict, source, destination, **plain(block_steps=10_000, **more))
+        return stream(predict, source, destination, **plain(block_steps=5_000, **more))
 
-    (place / "ballast").write_bytes(bytes(100_000))
-    with pytest.raises(FileError, match=r"no room for .*: it needs 80,000 bytes"):
+    def fill(*_):
+        with contextlib.suppress(OSError), (place / "ballast").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    fill()
+    with pytest.raises(FileError, match=r"no room for .*: it needs 160,\d+ bytes, 0 are free"):
         go(place / f"refined{ending}")
     (place / "ballast").unlink()
-    assert not list(place.iterdir())
-    with pytest.raises(FileError, match=r"no room left.*Nothing is lost"):
-        go(place / f"refined{ending}")
+    with pytest.raises(FileError, match=r"no room left.*nothing is lost"):
+        go(place / f"refined{ending}", progress=lambda stage, *_: stage == "refine" and fill())
     enlarge()
     told = []
     go(place / f"refined{ending}", progress=lambda stage, *_: told.append(stage))
@@ -196,3 +248,44 @@ def test_a_truncated_chunk_of_zarr(tmp_path):
     with pytest.raises(FileError, match=r"x\.zarr is no Zarr array that can be read"):
         stream(predict, source, tmp_path / "r.npy", **plain())
     assert not (tmp_path / "r.npy.progress").exists()
+
+
+def header(text):
+    """A .npy file of version 1 with such a header, and some cells."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(64)
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy may guess at files of Python 2 first
+@pytest.mark.parametrize(
+    ("content", "error", "says"),
+    [
+        (b"", FileError, "no .npy file"),
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)"), FileError, "no .npy"),
+        (header("{'descr': '<f4', [('shape': (4, 3), }"), FileError, "no .npy file"),
+        (header("{'descr': '<f4', 'fortran_order': False, {}: (4, 3), }"), FileError, "no .npy"),
+        (header("{'descr': '<f3', 'fortran_order': False, 'shape': (4, 3)}"), FileError, "no .npy"),
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': (-4, 3)}"), ShapeError, "not"),
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, -3)}"), ShapeError, "not"),
+        (header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 0)}"), ShapeError, "not"),
+    ],
+)
+def test_damaged_headers(tmp_path, content, error, says):
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(error, match=says):
+        _arrays.open_series(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("about", [b"{", b"\xff", b"[]", b'{"node_type": "array"}'])
+def test_damaged_descriptions_of_zarr(tmp_path, about):
+    pytest.importorskip("tensorstore")
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "x.zarr" / "zarr.json").write_bytes(about)
+    with pytest.raises(FileError, match=r"is damaged|no Zarr array"):
+        _arrays.open_series(tmp_path / "x.zarr")
+
+
+def test_more_columns_than_cells_of_a_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(_job, "BLOCK_CELLS", 1)
+    source = saved(tmp_path, x=series(12, 2))[0]
+    stream(predict, source, tmp_path / "r.npy", **plain(max_steps=0, block_steps=None))
+    assert_same(np.load(tmp_path / "r.npy"), series(12, 2), 0)

@@ -1,6 +1,7 @@
 """Series on disk: whatever ends the process, the same call goes on."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from denograd_jax import layouts, rules, stream
 from denograd_jax.errors import (
     FileError,
 )
-from denograd_jax.streaming import _arrays, _journal
+from denograd_jax.streaming import _arrays, _journal, _stream
 from tests.streams import (
     PowerCut,
     cut_after,
@@ -66,7 +67,8 @@ def child(folder, stage, ending):
 
     array.write, np.savez = torn_write, torn_savez
     if stage == "moved":
-        _journal.Journal.discard = die
+        finish = _stream.finish
+        _stream.finish = lambda *work: (finish(*work), die())
     job(Path(folder), ending, progress=progress)
 
 
@@ -195,6 +197,14 @@ def test_refuses_to_go_on_with_another_model_of_the_same_parameters(tmp_path, ot
         )
 
 
+def test_refuses_to_go_on_with_another_rescaling(tmp_path):
+    rule = rules.unit_step(1.0, norm="dataset")
+    interrupted(tmp_path, rule=rule)
+    other = rule._replace(rescale=lambda squared_norm: 100 / (1 + squared_norm))
+    with pytest.raises(FileError, match="differs in model, rule, loss or version of JAX"):
+        job(tmp_path, rule=other)
+
+
 def test_what_a_model_closes_over_belongs_to_the_job(tmp_path):
     source = saved(tmp_path, x=series(60, 1))[0]
 
@@ -265,6 +275,97 @@ def test_only_one_process_at_a_time(tmp_path):
         _journal.Journal(tmp_path / "refined.npy").held(),
         pytest.raises(FileError, match="another process is at work"),
     ):
+        job(tmp_path)
+
+
+def test_the_lock_outlives_the_folder(tmp_path, monkeypatch):
+    """Else what is removed at the end might be the work of the next process."""
+    clear, seen = _journal.Journal.clear, []
+
+    def watched(self, *kept):
+        with pytest.raises(FileError, match="another process"):
+            job(tmp_path)
+        seen.append((tmp_path / "refined.npy").exists())
+        clear(self, *kept)
+
+    monkeypatch.setattr(_journal.Journal, "clear", watched)
+    job(tmp_path)
+    assert seen[-1]
+
+
+def test_a_lock_of_a_folder_that_was_just_removed_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        _journal.fcntl, "flock", lambda *_: shutil.rmtree(tmp_path / "refined.npy.progress")
+    )
+    with pytest.raises(FileError, match="another process"):
+        job(tmp_path)
+
+
+@pytest.mark.parametrize("removed", [1, 2, 3])
+def test_goes_on_after_a_kill_while_the_folder_is_removed(tmp_path, monkeypatch, removed):
+    """The result is complete, and what is left of the folder goes."""
+    left, unlink = removed, Path.unlink
+
+    def unlink_some(self, missing_ok=False):
+        nonlocal left
+        if (tmp_path / "refined.npy").exists():
+            left -= 1
+        if left < 0:
+            raise PowerCut
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", unlink_some)
+        with pytest.raises(PowerCut):
+            job(tmp_path)
+    assert (tmp_path / "refined.npy.progress").exists()
+    with pytest.raises(FileError, match=r"refined\.npy exists"):
+        job(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["refined.npy", "x.npy"]
+
+
+@pytest.mark.parametrize("at", [("read", 3), ("refine", 7), ("refine", 20)])
+def test_an_input_that_is_changed_meanwhile_is_refused(tmp_path, at):
+    """Missing cells are filled from it, so the result would be of two inputs."""
+
+    def change(stage, done, total):
+        if (stage, done) == at:
+            np.load(tmp_path / "x.npy", mmap_mode="r+")[10] += 1
+
+    with pytest.raises(FileError, match=r"x\.npy was changed while it was refined"):
+        job(tmp_path, progress=change)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_an_input_that_is_only_touched_meanwhile_is_taken(tmp_path, uninterrupted):
+    def touch(stage, done, total):
+        if (stage, done) == ("refine", 7):
+            os.utime(tmp_path / "x.npy", (0, 0))
+
+    assert job(tmp_path, progress=touch) == uninterrupted[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "refined.npy"), uninterrupted[1])
+
+
+def test_what_progress_raises_is_its_own(tmp_path):
+    def progress(stage, done, total):
+        raise FileNotFoundError("my log")
+
+    with pytest.raises(FileNotFoundError, match="my log"):
+        job(tmp_path, progress=progress)
+
+
+def test_going_on_is_promised_only_where_it_is_possible(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", refused)
+        with pytest.raises(FileError, match=r"could not go on.*start the same again\.$"):
+            job(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+    interrupted(tmp_path)
+    monkeypatch.setattr(np, "savez", refused)
+    with pytest.raises(FileError, match=r"nothing is lost: mend that.*it goes on where it stopped"):
         job(tmp_path)
 
 

@@ -52,5 +52,8 @@ Tolerance = Annotated[
 ]
 MaxSteps = Annotated[int | None, method(min=0, metavar="NUMBER", help="Most steps of refinement.")]
 MaxEpochs = Annotated[int | None, method(min=1, metavar="NUMBER", help="Most epochs of training.")]
-Seed = Annotated[int, method(metavar="NUMBER", help="The same seed gives the same result.")]
+Seed = Annotated[  # JAX takes 32 bits of it
+    int,
+    method(min=0, max=2**32 - 1, metavar="NUMBER", help="The same seed gives the same result."),
+]
 Quiet = Annotated[bool, output("--quiet", "-q", metavar="", help="Print nothing but errors.")]

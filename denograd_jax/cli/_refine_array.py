@@ -1,10 +1,15 @@
 """`denograd-jax refine-array`: a series too large for memory, from array to array on disk."""
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 from numpy.typing import NDArray
 
@@ -16,14 +21,21 @@ from denograd_jax._refine import choose_rule
 from denograd_jax._types import Model
 from denograd_jax.cli import UnfinishedError
 from denograd_jax.cli._screen import StageBar, console, progress_bars
-from denograd_jax.errors import ColumnError, DataError
-from denograd_jax.layouts import Windows
-from denograd_jax.streaming import Progress, StreamResult, stream
+from denograd_jax.errors import ColumnError, DataError, ShapeError
+from denograd_jax.layouts import Data, Windows
+from denograd_jax.streaming import Progress, StreamResult
 from denograd_jax.streaming._arrays import Columns, open_series, stamp
-from denograd_jax.streaming._job import BLOCK_CELLS, refuse_existing
+from denograd_jax.streaming._job import BLOCK_CELLS, Job, pose, refuse_destinations, refuse_existing
 from denograd_jax.streaming._journal import Journal
-from denograd_jax.streaming._survey import Survey, blocks_of, refuse_infinite
-from denograd_jax.streaming._work import differences, refuse_other_work
+from denograd_jax.streaming._stream import carry_out
+from denograd_jax.streaming._survey import (
+    Survey,
+    blocks_of,
+    refuse_empty,
+    refuse_infinite,
+    refuse_rounded,
+)
+from denograd_jax.streaming._work import differences, refuse_no_room, refuse_other_work
 
 __all__ = ["Learning", "RuleOptions", "refine_array"]
 
@@ -95,53 +107,104 @@ def refine_array(
     """Train a backbone on a sample of a series on disk, refine the series, say what was done.
 
     Raises:
-        DenogradError: As `stream` and `train` say.
+        DenogradError: As `stream` and `train` say; whatever can be refused before the training is.
         UnfinishedError: By Ctrl-C, where the same command would go on.
     """
-    refuse_existing((source,), (destination,), overwrite=overwrite)
     rule, max_steps, _ = choose_rule(*options, "series")
-    series, journal = open_series(source), Journal(destination)
-    _refuse(series, learning)
-    with progress_bars(quiet=quiet) as bars:
-        report = StageBar(bars)
-        try:
+    journal = Journal(destination)
+
+    def job_of(trusted: Trusted) -> Job:
+        return pose(
+            (source,),
+            (destination,),
+            trusted.model,
+            rule,
+            _windows(learning, trusted.targets),
+            optax.losses.squared_error,
+            max_steps=max_steps,
+            frozen=trusted.frozen,
+            mean=trusted.mean,
+            scale=trusted.scale,
+            block_steps=block_steps,
+        )
+
+    with (
+        _saying_what_is_kept(journal),
+        progress_bars(quiet=quiet) as bars,
+        _stoppable(StageBar(bars)) as report,
+    ):
+        refuse_destinations((source,), (destination,))
+        series = open_series(source)
+        outset = job_of(_outset(series, learning))
+        with journal.held():
+            refuse_existing((destination,), overwrite=overwrite)
             trusted = _kept(series, learning, journal, overwrite=overwrite)
             if trusted is None:
+                journal.clear()
+                refuse_no_room(outset)
                 trusted = _trained(series, learning, report)
                 _keep(series, learning, journal, trusted)
-            result = stream(
-                trusted.model,
-                source,
-                destination,
-                layout=_windows(learning, trusted.targets),
-                rule=rule,
-                max_steps=max_steps,
-                frozen=trusted.frozen,
-                mean=trusted.mean,
-                scale=trusted.scale,
-                block_steps=block_steps,
-                overwrite=overwrite,
-                progress=report,
-            )
-        except KeyboardInterrupt:
-            if journal.load("job") is None:
-                raise
-            raise UnfinishedError(
-                f"what was done is kept in {journal.folder}: the same command goes on from there."
-            ) from None
+            result = carry_out(job_of(trusted), journal, report, overwrite=overwrite)
     if not quiet:
         _print_outcome(series, trusted, result, destination)
 
 
-def _refuse(series: Columns, learning: Learning) -> None:
-    """Refuse, before anything is read, what does not fit the series."""
-    columns = series.shape[1]
-    shape = np.broadcast_to(np.float32(0), series.shape)  # takes no room
-    _windows(learning, list(learning.targets) or [0]).check(shape, None)  # type: ignore[arg-type]
-    for column in learning.frozen:
-        if column >= columns:
-            raise ColumnError(f"frozen column {column} is not among {columns} columns.")
-    _untrained(learning, columns, 1)
+@contextlib.contextmanager
+def _saying_what_is_kept(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not journal.unfinished:
+            raise
+        raise UnfinishedError(
+            f"what was done is kept in {journal.folder}: the same command goes on from there."
+        ) from None
+
+
+@contextlib.contextmanager
+def _stoppable(report: Progress) -> Iterator[Progress]:
+    """A report that raises the `KeyboardInterrupt` of a Ctrl-C that was lost.
+
+    JAX has Python call it when it collects garbage, and what is raised in there goes nowhere.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    def reported(stage: str, done: int, total: int) -> None:
+        report(stage, done, total)
+        if pressed:
+            raise KeyboardInterrupt
+
+    # Else Ctrl-C is somebody else's, who may not want it, or not in this thread.
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield report
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield reported
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _outset(series: Columns, learning: Learning) -> Trusted:
+    """What there is before anything is learnt, if what is to be learnt fits the series."""
+    steps, columns = series.shape
+    targets = list(learning.targets) or [0]
+    layout = _windows(learning, targets)
+    layout.check(np.broadcast_to(np.float32(0), (steps, columns)), None)  # type: ignore[arg-type]
+    if len(set(targets)) < len(targets):
+        raise ColumnError(f"a target column is named twice in {targets}: name it once.")
+    if learning.sample_steps < layout.span:
+        raise ShapeError(
+            f"no window fits into a sample of {learning.sample_steps:,} steps (--sample-steps): a "
+            f"window of {layout.length} and a horizon of {layout.horizon} need {layout.span}."
+        )
+    model = _untrained(learning, columns, len(targets))
+    return Trusted(model, np.zeros(columns), np.ones(columns), targets, list(learning.frozen))
 
 
 def _untrained(learning: Learning, columns: int, targets: int) -> Model:
@@ -157,6 +220,7 @@ def _trained(series: Columns, learning: Learning, report: Progress) -> Trusted:
     """A backbone trained on a sample, in units found by reading the whole series once."""
     survey = _surveyed(series, report)
     still = _still_columns(survey, learning)
+    refuse_rounded([series], still, survey)
     targets = list(learning.targets) or np.flatnonzero(~still).tolist()
     layout = _windows(learning, targets)
     scale = np.where(survey.scale == 0, 1.0, survey.scale)
@@ -169,12 +233,22 @@ def _trained(series: Columns, learning: Learning, report: Progress) -> Trusted:
     trained = train_backbone(
         learning.backbone,
         problem,
-        prepare(layout, *problem.arrays),
+        _prepared(problem),
         seed=learning.seed,
         max_epochs=learning.max_epochs,
         progress=lambda epoch, epochs: report("train", epoch, epochs),
     )
     return Trusted(trained.model, survey.mean, scale, targets, np.flatnonzero(still).tolist())
+
+
+def _prepared(problem: Problem) -> Data:
+    try:
+        return prepare(problem.layout, *problem.arrays)
+    except (DataError, ShapeError) as error:
+        raise DataError(
+            f"there is nothing to learn from in the sample of {len(problem.x):,} steps: its "
+            "targets are missing wherever a window ends. Take a larger one (--sample-steps)."
+        ) from error
 
 
 def _surveyed(series: Columns, report: Progress) -> Survey:
@@ -185,6 +259,7 @@ def _surveyed(series: Columns, report: Progress) -> Survey:
         refuse_infinite(str(series.path), first, values)
         survey.add(values)
         report("read", number, blocks)
+    refuse_empty(str(series.path), survey)
     if not np.isfinite(survey.scale).all():
         raise DataError(f"{series.path} holds values too large to be squared: scale them down.")
     return survey
@@ -224,25 +299,26 @@ def _keep(series: Columns, learning: Learning, journal: Journal, trusted: Truste
     params = jax.tree.leaves(trusted.model.params)
     leaves = {f"leaf{number}": np.asarray(leaf) for number, leaf in enumerate(params)}
     columns = {name: np.array(getattr(trusted, name)) for name in Trusted._fields[1:]}
-    with journal.held():
-        journal.save("model", record, **columns, **leaves)
+    journal.save("model", record, **columns, **leaves)
 
 
 def _kept(
     series: Columns, learning: Learning, journal: Journal, *, overwrite: bool
 ) -> Trusted | None:
-    """The model of unfinished work; None if there is none, or it may be thrown away.
+    """The model of unfinished work; None if there is none that would be learnt again.
 
     Raises:
-        FileError: It was learnt otherwise.
+        FileError: There is work with another one, and it may not be thrown away.
     """
     found = journal.load("model")
-    if found is None or journal.load("job") is None:
+    other = ["its model"]
+    if found is not None:
+        other = differences(found.record["learning"], _as_read(learning))
+    if journal.holds("job") and not overwrite:  # a source that was changed is refused later
+        refuse_other_work(journal, other)
+    elif other or found is None or found.record["stamp"] != stamp(series.path):
         return None
-    other = differences(found.record["learning"], _as_read(learning))
-    if overwrite and (other or found.record["stamp"] != stamp(series.path)):
-        return None
-    refuse_other_work(journal, other)
+    assert found is not None
     arrays = found.arrays
     targets, frozen = arrays["targets"].tolist(), arrays["frozen"].tolist()
     model = _untrained(learning, series.shape[1], len(targets))

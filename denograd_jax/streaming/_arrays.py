@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +26,13 @@ __all__ = [
     "Columns",
     "Series",
     "SideBySide",
+    "StorageError",
     "create_series",
     "is_zarr_array",
+    "load_tensorstore",
     "open_series",
     "stamp",
+    "storage",
 ]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,6 +40,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _ZARR_CHUNK = 2**18
 """Cells in a chunk of a new Zarr array: about a megabyte."""
+
+
+class StorageError(OSError):
+    """What the system refused on a series or a journal: an `OSError` that is not the caller's."""
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Mark what the system refuses in the block as `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(error.errno, error.strerror, str(path)) from error
 
 
 class Series(Protocol):
@@ -69,9 +86,9 @@ def open_series(path: Path) -> Columns:
     """
     if not path.exists():
         raise FileError(f"{path} does not exist: check the path.")
-    if path.is_dir() and not is_zarr_array(path):
-        raise FileError(f"{path} is a folder but no Zarr array: name the array in it.")
     try:
+        if path.is_dir() and not is_zarr_array(path):
+            raise FileError(f"{path} is a folder but no Zarr array: name the array in it.")
         return ZarrArray(path) if path.is_dir() else NpyFile(path)
     except OSError as error:
         raise FileError(f"{path} may not be read: {error.strerror}.") from error
@@ -81,13 +98,13 @@ def create_series(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> C
     """Make a new array; a path that ends in `.zarr` makes it Zarr, any other `.npy`.
 
     Raises:
-        OSError: There is no room for it, which is noticed at once where the system allows.
+        StorageError: There is no room for it, which is noticed at once where the system allows.
         MissingExtraError: A Zarr array without tensorstore.
     """
     if path.suffix == ".zarr":
         _create_zarr(path, shape, dtype)
         return ZarrArray(path)
-    with path.open("wb", buffering=0) as file:
+    with storage(path), path.open("wb", buffering=0) as file:
         description = np.lib.format.dtype_to_descr(dtype)
         header = {"descr": description, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -96,17 +113,26 @@ def create_series(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> C
 
 
 def is_zarr_array(path: Path) -> bool:
-    """Whether a folder is an array, and not a group of arrays."""
+    """Whether a folder is an array, and not a group of arrays.
+
+    Raises:
+        FileError: What it says of itself is damaged.
+    """
     driver = _zarr_driver(path)
     if driver != "zarr3":
         return driver is not None
-    return bool(json.loads((path / "zarr.json").read_bytes()).get("node_type") == "array")
+    try:
+        about = json.loads((path / "zarr.json").read_bytes())
+    except ValueError as error:
+        raise FileError(f"{path / 'zarr.json'} is damaged ({error}): write it anew.") from error
+    return isinstance(about, dict) and about.get("node_type") == "array"
 
 
 def stamp(path: Path) -> str:
     """A digest of size and time of change of a file, or of all files in a folder."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    seen = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    with storage(path):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        seen = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.blake2b(repr(seen).encode(), digest_size=16).hexdigest()
 
 
@@ -125,7 +151,7 @@ class NpyFile:
     def read(self, begin: int, end: int) -> NDArray[Any]:
         """See `Series`."""
         steps, columns = self.shape
-        with self.path.open("rb", buffering=0) as file:
+        with storage(self.path), self.path.open("rb", buffering=0) as file:
             if not self._fortran:
                 cells = self._read(file, begin * columns, (end - begin) * columns)
                 return cells.reshape(-1, columns)
@@ -136,7 +162,7 @@ class NpyFile:
         """See `Series`."""
         cells = np.ascontiguousarray(values, self.dtype)
         rest = cells.reshape(-1).view(np.uint8).data
-        with self.path.open("r+b", buffering=0) as file:
+        with storage(self.path), self.path.open("r+b", buffering=0) as file:
             file.seek(self._offset + begin * self.shape[1] * self.dtype.itemsize)
             while rest:
                 rest = rest[file.write(rest) :]
@@ -173,7 +199,7 @@ class ZarrArray:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _plain_errors(path):
-            self._store = _tensorstore().open(_zarr_spec(path), open=True).result()
+            self._store = load_tensorstore().open(_zarr_spec(path), open=True).result()
         self.dtype = np.dtype(self._store.dtype.numpy_dtype)
         self.given_shape = tuple(self._store.shape)
         self.shape = _as_columns(path, self.given_shape, self.dtype)
@@ -225,7 +251,7 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[tuple[int, ...], bool, np
     try:
         header: tuple[tuple[int, ...], bool, np.dtype[Any]]
         header = readers[np.lib.format.read_magic(file)](file)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError) as error:
         raise FileError(
             f"{path} is no .npy file that can be read ({error}): write it by numpy.save, or name "
             "a Zarr array."
@@ -236,7 +262,7 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[tuple[int, ...], bool, np
 def _as_columns(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int]:
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise UnsupportedError(f"{path} must hold real numbers of at most 64 bits, not {dtype}.")
-    if len(shape) not in (1, 2) or shape[1:] == (0,):
+    if len(shape) not in (1, 2) or shape[0] < 0 or min(shape[1:], default=1) < 1:
         raise ShapeError(
             f"{path} must hold a series of shape (steps, columns) or (steps,), not {shape}."
         )
@@ -254,7 +280,8 @@ def _reserve(file: int, size: int) -> None:
             raise
 
 
-def _tensorstore() -> Any:
+def load_tensorstore() -> Any:
+    """The module of the extra `[zarr]`; `MissingExtraError` where it is not installed."""
     try:
         import tensorstore
     except ImportError as error:
@@ -272,13 +299,13 @@ def _zarr_driver(path: Path) -> str | None:
 
 
 def _zarr_spec(path: Path) -> dict[str, Any]:
-    driver = _zarr_driver(path) or "zarr3"
-    return {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
+    driver = _zarr_driver(path) or "zarr3"  # tensorstore takes no ".." in a path
+    return {"driver": driver, "kvstore": {"driver": "file", "path": str(path.resolve())}}
 
 
 def _create_zarr(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Uncompressed, so that its size is known before it is refined."""
-    ts = _tensorstore()
+    ts = load_tensorstore()
     columns = shape[1:]
     steps = min(shape[0], max(1, _ZARR_CHUNK // int(np.prod(columns))))
     with _plain_errors(path):
@@ -294,13 +321,13 @@ def _create_zarr(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
 
 @contextlib.contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """What tensorstore says, as an error of the system where it is one, else as `FileError`."""
+    """What tensorstore says, as `StorageError` where the system refused, else as `FileError`."""
     try:
         yield
     except (ValueError, RuntimeError, IndexError, NotImplementedError) as error:
         found = re.search(r"os_error_code='(\d+)'", str(error))
         if found is not None:
             code = int(found[1])
-            raise OSError(code, os.strerror(code), str(path)) from error
+            raise StorageError(code, os.strerror(code), str(path)) from error
         reason = str(error).partition(" [")[0]
         raise FileError(f"{path} is no Zarr array that can be read or written: {reason}") from error

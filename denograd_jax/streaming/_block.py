@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -78,9 +77,9 @@ def _build(
     return BlockFunctions(move, squared_norm)
 
 
-def fingerprint(move: Callable[..., Any], *arguments: Any) -> str:
-    """A digest of the program that `move` is for such arguments: model, rule, layout and loss."""
-    text: str = move.lower(*arguments).as_text()  # type: ignore[attr-defined]
+def fingerprint(*programs: jax.stages.Lowered) -> str:
+    """A digest of programs, in which model, rule, layout and loss went."""
+    text = "".join(program.as_text() for program in programs)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

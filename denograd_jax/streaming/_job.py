@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import operator
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from denograd_jax.streaming._arrays import (
     Series,
     SideBySide,
     is_zarr_array,
+    load_tensorstore,
     open_series,
 )
 from denograd_jax.streaming._block import (
@@ -33,7 +35,7 @@ from denograd_jax.streaming._block import (
 )
 from denograd_jax.streaming._journal import Journal
 
-__all__ = ["Job", "Paths", "joined", "pose", "read_paths", "refuse_existing"]
+__all__ = ["Job", "Paths", "joined", "pose", "read_paths", "refuse_destinations", "refuse_existing"]
 
 FORMAT = 1
 """Of the journal; another one is not understood."""
@@ -102,9 +104,10 @@ class Job:
         return list(range(inputs, columns) if apart else self.layout.target_columns or ())
 
     def destination_dtype(self, source: Columns) -> np.dtype[Any]:
-        """The source's, if corrections are not lost in its spacing."""
-        kept = source.dtype.kind == "f" and source.dtype.itemsize >= 4
-        return (source.dtype if kept else self.dtype).newbyteorder("=")
+        """The source's, if corrections are not lost in its spacing; float64 for wide integers."""
+        if source.dtype.itemsize < 4:
+            return self.dtype
+        return source.dtype.newbyteorder("=") if source.dtype.kind == "f" else np.dtype(np.float64)
 
     def standardised(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values `(n, columns)` in the model's units and precision."""
@@ -154,16 +157,18 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What must be the same for unfinished work to go on, by a name that a person knows."""
         units = hashlib.blake2b(self.mean.tobytes() + self.scale.tobytes(), digest_size=16)
-        arguments = self.numbers, self._empty(), self.no_carry(), np.ones((), self.dtype)
+        one = np.ones((), self.dtype)
+        arguments = self.model.params, self.numbers, self._empty(), self.no_carry(), one
+        programs = [self.functions.move.lower(*arguments)]
+        if self.rule.rescale is not None:
+            programs.append(jax.jit(self.rule.rescale).lower(one))
         about = {
             "format": FORMAT,
             "shape and type of the input": [(s.given_shape, str(s.dtype)) for s in self.sources],
             "layout": repr(self.layout),
             "numbers of the rule": {name: float(n) for name, n in sorted(self.numbers.items())},
             "parameters of the model": digest_of_params(self.model.params),
-            "model, rule, loss or version of JAX": fingerprint(
-                self.functions.move, self.model.params, *arguments
-            ),
+            "model, rule, loss or version of JAX": fingerprint(*programs),
             "mean and scale": units.hexdigest(),
             "frozen columns": np.flatnonzero(~self.movable).tolist(),
             "block_steps": self.block_steps,
@@ -248,12 +253,13 @@ def read_paths(role: str, given: Any) -> Paths:
     return tuple(Path(p) for p in pair)
 
 
-def refuse_existing(sources: Paths, destinations: Paths, *, overwrite: bool) -> None:
-    """Refuse destinations that must not or could not be written.
+def refuse_destinations(sources: Paths, destinations: Paths) -> None:
+    """Refuse destinations that could not be written, or never may.
 
     Raises:
-        FileError: It is a source, or named twice, has an unknown ending, is in no folder, is no
-            array, or exists and `overwrite` is not set.
+        FileError: It is a source, or named twice, has an unknown ending, is in no folder or in a
+            read-only one, or is there but no array.
+        MissingExtraError: A Zarr array without tensorstore.
     """
     if len(destinations) != len(sources):
         raise FileError(f"{len(sources)} array(s) cannot be refined into {len(destinations)}.")
@@ -266,8 +272,21 @@ def refuse_existing(sources: Paths, destinations: Paths, *, overwrite: bool) -> 
             raise FileError(f"{path} has no ending of an array: use .npy or .zarr.")
         if not path.parent.is_dir():
             raise FileError(f"the folder {path.parent} does not exist: create it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise FileError(f"{path.parent} may not be written to: choose another folder.")
+        if path.suffix == ".zarr":
+            load_tensorstore()
         if path.exists() and not _is_replaceable(path):
             raise FileError(f"{path} is not a single array, and never replaced: name another.")
+
+
+def refuse_existing(destinations: Paths, *, overwrite: bool) -> None:
+    """Refuse, while their journal is held, destinations that are there and not of the same work.
+
+    Raises:
+        FileError: One exists, and `overwrite` is not set.
+    """
+    for path in destinations:
         if path.exists() and not overwrite and not _came_from(Journal(destinations[0])):
             raise FileError(
                 f"{path} exists: choose another name, or allow it to be replaced (overwrite)."
@@ -281,7 +300,7 @@ def _is_replaceable(path: Path) -> bool:
 
 def _came_from(journal: Journal) -> bool:
     """Whether a journal's work was finished and moved to its destination, and no more."""
-    return (journal.folder / "job.npz").exists() and not any(journal.folder.glob("x.*"))
+    return journal.holds("job") and not any(journal.folder.glob("x.*"))
 
 
 def _with_targets(layout: Windows, opened: Sequence[Columns], movable: Any) -> Windows:
@@ -315,7 +334,7 @@ def _per_column(name: str, values: Any, columns: int, *, positive: bool = False)
 
 
 def _block_steps(given: int | None, steps: int, columns: int, stride: int) -> int:
-    wanted = BLOCK_CELLS // columns if given is None else _whole("block_steps", given, 1)
+    wanted = max(BLOCK_CELLS // columns, 1) if given is None else _whole("block_steps", given, 1)
     return -(-min(wanted, steps) // stride) * stride
 
 

@@ -14,12 +14,26 @@ from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.layouts import Windows
 from denograd_jax.rules import Rule
 from denograd_jax.streaming._arrays import Series
-from denograd_jax.streaming._job import Job, pose, read_paths, refuse_existing
+from denograd_jax.streaming._job import (
+    Job,
+    pose,
+    read_paths,
+    refuse_destinations,
+    refuse_existing,
+)
 from denograd_jax.streaming._journal import Journal
 from denograd_jax.streaming._progress import Progress
-from denograd_jax.streaming._work import Position, Work, begin, finish, resume, write_down
+from denograd_jax.streaming._work import (
+    Position,
+    Work,
+    begin,
+    checked,
+    finish,
+    resume,
+    write_down,
+)
 
-__all__ = ["StreamResult", "stream"]
+__all__ = ["StreamResult", "carry_out", "stream"]
 
 PathLike: TypeAlias = str | Path
 
@@ -30,7 +44,7 @@ class StreamResult(NamedTuple):
     Attributes:
         status: Why.
         steps: Steps of refinement taken.
-        active: Windows that moved in the last of them.
+        active: Windows that moved in the last of them; 0 if none was taken.
         nonfinite: Windows that had a residual or gradient that was not finite in it; they stayed.
     """
 
@@ -63,9 +77,10 @@ def stream(
     last windows say about that, so every window counts once, and all are judged on the same data.
     Memory is that of one block; disk space is needed for the output and two blocks.
 
-    The output grows in the folder `DESTINATION.progress`, which is renamed to the destination when
-    all is done: it is there whole or not at all. If the process ends before that, by whatever
-    cause, the same call goes on where it stopped, and gives the same result.
+    The output grows in the folder `DESTINATION.progress` and is moved to the destination when all
+    is done: it is there whole or not at all. If the process ends before that, by whatever cause,
+    the same call goes on where it stopped, and gives the same result. A source that is changed
+    meanwhile is refused, and what was done thrown away.
 
     As in `run`, a missing cell (NaN) stays as it is and a window without a target has no say.
 
@@ -76,7 +91,8 @@ def stream(
         source: A `.npy` file or a Zarr array (the extra `[zarr]`) of shape `(steps, columns)` or
             `(steps,)`; or a pair of these, the series and its targets. Never changed.
         destination: What to make, a path that ends in `.npy` or `.zarr`; a pair for a pair. It
-            gets the source's shape, and its type if that is float32 or float64.
+            gets the source's shape, and its type if that is float32 or float64; integers of more
+            than 16 bits become float64, others and float16 the computing precision.
         layout: `layouts.windows(...)`. Without target columns, and without targets in an array of
             their own, every column that is not frozen is a target.
         rule: How a window moves; `rules.unit_step()` unless given. A rule that looks at the whole
@@ -100,8 +116,9 @@ def stream(
 
     Raises:
         FileError: Files that are missing, truncated, exist already, or belong to another job; or a
-            full disk (nothing is lost: make room, and the same call goes on).
-        ShapeError, DataError: Arrays that cannot be refined, as `refiner(...).init` says.
+            full disk (before the work, or in it: make room, and the same call goes on).
+        ShapeError, DataError: Arrays that cannot be refined, as `refiner(...).init` says; frozen
+            integers of 2**53 or more.
         UnsupportedError: Arrays that hold no real numbers; layouts other than windows.
         MissingExtraError: A Zarr array without tensorstore.
 
@@ -125,33 +142,45 @@ def stream(
     if params is not None:
         model = model._replace(params=params)
     sources, destinations = read_paths("source", source), read_paths("destination", destination)
-    refuse_existing(sources, destinations, overwrite=overwrite)
-    job = pose(
-        sources,
-        destinations,
-        model,
-        rules.unit_step() if rule is None else rule,
-        layout,
-        loss,
-        max_steps=max_steps,
-        frozen=frozen,
-        mean=mean,
-        scale=scale,
-        block_steps=block_steps,
-    )
-    identity = job.identity()  # traces the model, and so refuses one that does not fit
+    refuse_destinations(sources, destinations)
     journal = Journal(destinations[0])
-    report = progress or _tell_nobody
     with journal.held():
-        work = resume(job, identity, journal, report, overwrite=overwrite)
-        if work is None:
-            work = begin(job, identity, journal, report)
-        while not work.position.ends(job):
-            work = _move_block(job, journal, work)
-            done = work.position.step * job.blocks + work.position.block
-            report("refine", done, job.max_steps * job.blocks)
-        finish(job, journal)
-    journal.discard()
+        refuse_existing(destinations, overwrite=overwrite)
+        job = pose(
+            sources,
+            destinations,
+            model,
+            rules.unit_step() if rule is None else rule,
+            layout,
+            loss,
+            max_steps=max_steps,
+            frozen=frozen,
+            mean=mean,
+            scale=scale,
+            block_steps=block_steps,
+        )
+        return carry_out(job, journal, progress or _tell_nobody, overwrite=overwrite)
+
+
+def carry_out(job: Job, journal: Journal, report: Progress, *, overwrite: bool) -> StreamResult:
+    """Do a job from where it stands to its end, while its journal is held.
+
+    Raises:
+        DenogradError: As `stream` says.
+    """
+    identity = job.identity()  # traces the model, and so refuses one that does not fit
+    work = resume(job, identity, journal, report, overwrite=overwrite)
+    if work is None:
+        work = begin(job, identity, journal, report)
+    while not work.position.ends(job):
+        if work.position.block == 0:
+            work = checked(job, journal, work, report)
+        work = _move_block(job, journal, work)
+        done = work.position.step * job.blocks + work.position.block
+        report("refine", done, job.max_steps * job.blocks)
+    work = checked(job, journal, work, report)
+    finish(job, journal)
+    journal.clear()
     return _result(work.position)
 
 
@@ -187,7 +216,7 @@ def _rescaling(job: Job, state: Series, starts: Any) -> float:
 
 
 def _result(position: Position) -> StreamResult:
-    status = Status.converged if position.active == 0 else Status.max_steps
+    status = Status.converged if position.converged else Status.max_steps
     if position.nonfinite > 0:
         status = Status.nonfinite
     return StreamResult(status, position.step, position.active, position.nonfinite)

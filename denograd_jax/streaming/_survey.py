@@ -1,16 +1,16 @@
 """The first look at a series: its moments, its gaps, and what identifies its content."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax.errors import DataError
-from denograd_jax.streaming._arrays import Series
+from denograd_jax.streaming._arrays import Columns, Series
 
-__all__ = ["Survey", "blocks_of", "digest_of", "refuse_infinite"]
+__all__ = ["Survey", "blocks_of", "digest_of", "refuse_empty", "refuse_infinite", "refuse_rounded"]
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +22,7 @@ class Survey:
         observed: Number of cells per column that are not missing, `(columns,)`.
         mean: Their mean, `(columns,)`; 0 where there are none.
         binary: Whether all of them are 0 or 1, `(columns,)`.
+        largest: The largest of their magnitudes, `(columns,)`.
         last: Per block the last value seen before it, NaN where there is none: a list of
             `(columns,)`.
     """
@@ -30,6 +31,7 @@ class Survey:
         self.observed = np.zeros(columns, np.int64)
         self.mean = np.zeros(columns)
         self.binary = np.ones(columns, bool)
+        self.largest = np.zeros(columns)
         self.last: list[Floats] = []
         self._squares = np.zeros(columns)
         self._now = np.full(columns, np.nan)
@@ -62,6 +64,7 @@ class Survey:
         self.mean += apart * (count / total)
         self.observed += count
         self.binary &= ((values == 0) | (values == 1) | ~seen).all(axis=0)
+        self.largest = np.maximum(self.largest, np.where(seen, np.abs(values), 0).max(axis=0))
         latest = len(values) - 1 - seen[::-1].argmax(axis=0)
         latest = np.take_along_axis(values, latest[None], axis=0)[0]
         self._now = np.where(count > 0, latest, self._now)
@@ -82,6 +85,23 @@ def refuse_infinite(name: str, begin: int, values: NDArray[Any]) -> None:
             f"{name} has an infinite value, or one too large for its precision, at step "
             f"{begin + step:,} in column {column}: replace those, or set them to NaN to have them "
             "treated as missing."
+        )
+
+
+def refuse_empty(name: str, survey: Survey) -> None:
+    """Raise `DataError` where no cell of a whole series is observed."""
+    if not survey.observed.any():
+        raise DataError(f"every cell of {name} is missing: there is nothing to refine.")
+
+
+def refuse_rounded(sources: Sequence[Columns], still: NDArray[np.bool_], survey: Survey) -> None:
+    """Raise `DataError` where a column that does not move would not keep its integers."""
+    whole = np.concatenate([np.full(s.shape[1], s.dtype.kind in "iu") for s in sources])
+    rounded = np.flatnonzero(whole & still & (survey.largest >= 2**53))
+    if len(rounded):
+        raise DataError(
+            f"column {rounded[0]} is not to be moved, but holds integers of 2**53 or more, which "
+            "the output, in float64, would round: leave the column out, or subtract a constant."
         )
 
 

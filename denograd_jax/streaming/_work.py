@@ -8,19 +8,36 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax.errors import DataError, DenogradError, FileError, ShapeError
-from denograd_jax.streaming._arrays import FULL, Series, create_series, open_series, stamp
+from denograd_jax.errors import DenogradError, FileError, ShapeError
+from denograd_jax.streaming._arrays import (
+    FULL,
+    Series,
+    StorageError,
+    create_series,
+    open_series,
+    stamp,
+    storage,
+)
 from denograd_jax.streaming._job import Job, Paths, joined
 from denograd_jax.streaming._journal import Journal, sync_folder
 from denograd_jax.streaming._progress import Progress
-from denograd_jax.streaming._survey import Survey, blocks_of, digest_of, refuse_infinite
+from denograd_jax.streaming._survey import (
+    Survey,
+    blocks_of,
+    digest_of,
+    refuse_empty,
+    refuse_infinite,
+    refuse_rounded,
+)
 
 __all__ = [
     "Position",
     "Work",
     "begin",
+    "checked",
     "differences",
     "finish",
+    "refuse_no_room",
     "refuse_other_work",
     "resume",
     "write_down",
@@ -40,13 +57,18 @@ class Position(NamedTuple):
 
     step: int = 0
     block: int = 0
-    active: int = 1  # so that a first step is taken
+    active: int = 0
     nonfinite: int = 0
     factor: float = 1.0
 
+    @property
+    def converged(self) -> bool:
+        """Whether nothing moved in the last of the steps, if any was taken."""
+        return self.step > 0 and self.active == 0
+
     def ends(self, job: Job) -> bool:
         """Whether nothing is left to be done."""
-        return self.block == 0 and (self.step >= job.max_steps or self.active == 0)
+        return self.block == 0 and (self.step >= job.max_steps or self.converged)
 
     def after(self, job: Job, active: int, nonfinite: int) -> "Position":
         """The position one block on, with what was counted in that."""
@@ -67,34 +89,38 @@ class Work(NamedTuple):
         carry: What the windows of the blocks done say about the next.
         starts: `(blocks, columns)`, what stands in for cells missing at a block's beginning.
         state: The series so far; None where it was moved to its destination already.
+        about: What tells the job and its source apart from others.
     """
 
     position: Position
     carry: Any
     starts: NDArray[np.float64]
     state: Series | None
+    about: dict[str, Any]
 
 
 def begin(job: Job, identity: dict[str, Any], journal: Journal, report: Progress) -> Work:
-    """Copy the source. Until that is done nothing is worth keeping, and nothing is kept.
+    """Copy the source. Until that is done nothing but a model is worth keeping.
 
     Raises:
         FileError: There is no room.
         DataError, ShapeError: There is nothing to refine, or something infinite.
     """
-    journal.forget("job", "block")
+    journal.clear("model")
+    refuse_no_room(job)
+    stamps = _stamps(job)
     try:
         state = _created(job, journal)
         survey = _copied(job, state, report)
         starts = np.where(np.isnan(survey.last), survey.mean, survey.last)
-        about = {"identity": identity, "stamps": _stamps(job), "digest": survey.digest}
+        about = {"identity": identity, "stamps": stamps, "digest": survey.digest}
         journal.save("job", about, starts=starts)
-    except BaseException as error:
-        journal.discard()
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise _no_room(job, error) from error
-        raise
-    return Work(Position(), job.no_carry(), starts, state)
+    except StorageError as error:
+        if error.errno not in FULL:
+            raise
+        journal.clear("model")
+        raise _no_room(job, error.strerror) from error
+    return Work(Position(), job.no_carry(), starts, state, about)
 
 
 def resume(
@@ -109,11 +135,13 @@ def resume(
     if found is None:
         return None
     other = differences(found.record["identity"], identity)
-    if not other and not _is_unchanged(job, found.record, report):
-        other = ["content of the input"]
+    about = None if other else _unchanged(job, found.record, report)
+    if about is None:
+        other = other or ["content of the input"]
     if other and overwrite:
         return None
     refuse_other_work(journal, other)
+    assert about is not None
     position, carry, starts = Position(), job.no_carry(), found.arrays["starts"]
     last = journal.load("block")
     if last is not None:
@@ -121,11 +149,26 @@ def resume(
         names = [f"carry{i}" for i in range(len(jax.tree.leaves(carry)))]
         carry = jax.tree.unflatten(jax.tree.structure(carry), [last.arrays[n] for n in names])
     if position.ends(job) and not all(path.exists() for path in _states(job, journal)):
-        return Work(position, carry, starts, None)
+        return Work(position, carry, starts, None, about)
     state = _reopened(job, journal)
     if last is not None:
         state.write(last.record["begin"], last.arrays["values"])
-    return Work(position, carry, starts, state)
+    return Work(position, carry, starts, state, about)
+
+
+def checked(job: Job, journal: Journal, work: Work, report: Progress) -> Work:
+    """The work, if its source is still what it was: missing cells are filled from that.
+
+    Raises:
+        FileError: It was changed; and since the state may be of both, it is thrown away.
+    """
+    about = _unchanged(job, work.about, report)
+    if about is None:
+        journal.clear()
+        raise FileError(
+            f"{job.name} was changed while it was refined: leave it as it is, and start again."
+        )
+    return work._replace(about=about)
 
 
 def write_down(job: Job, journal: Journal, work: Work, values: NDArray[Any]) -> None:
@@ -147,10 +190,13 @@ def finish(job: Job, journal: Journal) -> None:
     for state, destination in zip(_states(job, journal), job.destinations, strict=True):
         if not state.exists():
             continue
-        if destination.is_dir():
-            shutil.rmtree(destination)
-        state.replace(destination)
-        sync_folder(destination.parent)
+        with storage(destination):
+            if destination.is_symlink():
+                destination.unlink()  # the link is replaced, not what it points to
+            elif destination.is_dir():
+                shutil.rmtree(destination)
+            state.replace(destination)
+            sync_folder(destination.parent)
 
 
 def _states(job: Job, journal: Journal) -> Paths:
@@ -186,8 +232,8 @@ def _copied(job: Job, state: Series, report: Progress) -> Survey:
         instances += _instances(job, first, values)
         state.write(first, values)
         report("read", number, job.blocks)
-    if not survey.observed.any():
-        raise DataError(f"every cell of {job.name} is missing: there is nothing to refine.")
+    refuse_empty(job.name, survey)
+    refuse_rounded(job.sources, ~job.movable, survey)
     if instances == 0:
         raise ShapeError(
             f"there is no window to refine in {job.name}: the target is missing wherever one ends."
@@ -207,12 +253,17 @@ def _stamps(job: Job) -> list[str]:
     return [stamp(source.path) for source in job.sources]
 
 
-def _is_unchanged(job: Job, about: dict[str, Any], report: Progress) -> bool:
-    """Whether the source is what it was: equal times of change are believed, else it is read."""
-    if _stamps(job) == about["stamps"]:
-        return True
+def _unchanged(job: Job, about: dict[str, Any], report: Progress) -> dict[str, Any] | None:
+    """What is known of a source, with its present times of change; None if it is not what it was.
+
+    Equal times are believed, else it is read.
+    """
+    stamps = _stamps(job)
+    if stamps == about["stamps"]:
+        return about
     report("read", 0, job.blocks)
-    return bool(digest_of(job.source, job.block_steps) == about["digest"])
+    same = digest_of(job.source, job.block_steps) == about["digest"]
+    return {**about, "stamps": stamps} if same else None
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -239,14 +290,33 @@ def refuse_other_work(journal: Journal, other: Sequence[str]) -> None:
         )
 
 
-def _no_room(job: Job, error: OSError) -> FileError:
-    needed = sum(
-        source.shape[0] * source.shape[1] * job.destination_dtype(source).itemsize
-        for source in job.sources
-    )
-    folder = job.destinations[0].parent
+def refuse_no_room(job: Job) -> None:
+    """Refuse work for which the disk is too small.
+
+    Raises:
+        FileError: It is.
+    """
+    if _free(job) < _needed(job):
+        raise _no_room(job, "the disk is too small")
+
+
+def _no_room(job: Job, reason: str | None) -> FileError:
     return FileError(
-        f"there is no room for {job.destinations[0]} ({error.strerror}): it needs "
-        f"{needed:,} bytes and those of two blocks, {shutil.disk_usage(folder).free:,} are free. "
-        "Make room, or choose another place."
+        f"there is no room for {job.destinations[0]} ({reason}): it needs {_needed(job):,} bytes, "
+        f"{_free(job):,} are free. Make room, or choose another place."
     )
+
+
+def _free(job: Job) -> int:
+    """Bytes."""
+    return shutil.disk_usage(job.destinations[0].parent).free
+
+
+def _needed(job: Job) -> int:
+    """Bytes of the output, of what is known of each block, and of the last block, old and new."""
+    steps, columns = job.source.shape
+    dtypes = [job.destination_dtype(source) for source in job.sources]
+    row = sum(s.shape[1] * d.itemsize for s, d in zip(job.sources, dtypes, strict=True))
+    carry: int = sum(leaf.nbytes for leaf in jax.tree.leaves(job.no_carry()))
+    block = min(job.block_steps, steps) * columns * np.result_type(*dtypes).itemsize
+    return steps * row + job.blocks * columns * 8 + 2 * (block + carry)
