@@ -1,13 +1,29 @@
-"""Bridges: models and losses of other libraries as pure JAX functions.
+"""Bridges: models and losses of PyTorch as pure JAX functions.
 
-PyTorch modules are *ported*: their weights are read into a pytree of arrays and their layers run
-by JAX, so that they can be differentiated, compiled, vectorised and sharded like any other model.
-Importing this package does not import torch.
+A module is *exported* and its graph run by JAX rules, so that the model can be differentiated,
+compiled, vectorised and sharded like any other. Importing this package does not import torch.
 """
 
-from denograd_jax.bridges._torch_layers import supported_modules
+from denograd_jax.bridges._callback import from_torch_callback
+from denograd_jax.bridges._exported_programs import from_exported_program
+from denograd_jax.bridges._files import load, save
+from denograd_jax.bridges._from_torch import from_torch, from_torch_on, unsupported_ops
+from denograd_jax.bridges._registry import register_op, supported_ops
+from denograd_jax.bridges._rewrites import register_rewrite
 from denograd_jax.bridges._torch_losses import loss_from_torch
-from denograd_jax.bridges._torch_modules import from_torch
 from denograd_jax.bridges._torch_tensors import params_to_state_dict
 
-__all__ = ["from_torch", "loss_from_torch", "params_to_state_dict", "supported_modules"]
+__all__ = [
+    "from_exported_program",
+    "from_torch",
+    "from_torch_callback",
+    "from_torch_on",
+    "load",
+    "loss_from_torch",
+    "params_to_state_dict",
+    "register_op",
+    "register_rewrite",
+    "save",
+    "supported_ops",
+    "unsupported_ops",
+]

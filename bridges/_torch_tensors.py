@@ -9,7 +9,7 @@ import numpy as np
 
 from denograd_jax.errors import MissingExtraError
 
-__all__ = ["forward_kind", "import_torch", "params_to_state_dict", "read_params"]
+__all__ = ["forward_kind", "import_torch", "params_to_state_dict", "read_params", "to_numpy"]
 
 
 def import_torch() -> Any:
@@ -45,7 +45,7 @@ def read_params(module: Any) -> dict[str, np.ndarray]:
     for name, value in module.state_dict(keep_vars=True).items():
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             if id(value) not in copies:
-                copies[id(value)] = _to_numpy(value)
+                copies[id(value)] = to_numpy(value)
             params[name] = copies[id(value)]
     return params
 
@@ -73,7 +73,8 @@ def params_to_state_dict(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_tensor(value) for name, value in params.items()}
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
+def to_numpy(tensor: Any) -> np.ndarray:
+    """A copy of a tensor on the host; bfloat16 as JAX's type of that name."""
     torch = import_torch()
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16:

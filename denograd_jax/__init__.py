@@ -4,17 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from denograd_jax import backbones, datasets, errors, layouts, metrics, rules
+    from denograd_jax import backbones, datasets, errors, layouts, metrics, models, rules
     from denograd_jax._denograd import DenoGrad
     from denograd_jax._global import GlobalInfo, GlobalState, global_refiner
     from denograd_jax._instances import InputGradients, input_gradients
-    from denograd_jax._models import as_model
     from denograd_jax._refine import refine
     from denograd_jax._refinement import Refinement
     from denograd_jax._refiner import Info, Refiner, State, refiner
     from denograd_jax._run import History, Solution, Status, run
     from denograd_jax._types import Model
     from denograd_jax.errors import DenogradError
+    from denograd_jax.models import as_model
     from denograd_jax.streaming import stream
 
 __version__ = "0.1.0"
@@ -34,7 +34,7 @@ _HOMES = {
     "Status": "_run",
     "GlobalInfo": "_global",
     "GlobalState": "_global",
-    "as_model": "_models",
+    "as_model": "models",
     "global_refiner": "_global",
     "input_gradients": "_instances",
     "refine": "_refine",
@@ -42,7 +42,7 @@ _HOMES = {
     "run": "_run",
     "stream": "streaming",
 }
-_MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "rules")
+_MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "models", "rules")
 
 __all__ = [
     "DenoGrad",
@@ -66,6 +66,7 @@ __all__ = [
     "input_gradients",
     "layouts",
     "metrics",
+    "models",
     "refine",
     "refiner",
     "rules",

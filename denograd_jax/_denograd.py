@@ -12,10 +12,9 @@ import numpy as np
 import optax
 
 from denograd_jax import layouts, rules
-from denograd_jax._denograd_arrays import Fitted, arrays, model_inputs, moved, unflatten
+from denograd_jax._denograd_arrays import Fitted, arrays, model_and_inputs, moved, unflatten
 from denograd_jax._global import GlobalInfo, global_refiner
 from denograd_jax._losses import as_loss
-from denograd_jax._models import as_model
 from denograd_jax._numbers import nonnegative
 from denograd_jax._refiner import Info, Refiner, refiner
 from denograd_jax._run import History, run
@@ -192,11 +191,12 @@ class DenoGrad:
         )
         _refuse_numbers(options)
         _refuse_without_effect(options, series=isinstance(self._fitted.layout, Windows))
-        model = as_model(self.model)
+        if ts_strategy == "global":
+            _refuse_reduction(self.criterion)
+        refine = _refine_globally if ts_strategy == "global" else _refine_by_instance
+        model, x = model_and_inputs(self.model, self._fitted)
         with _on(self.device):
-            if ts_strategy == "global":
-                return _refine_globally(model, self.criterion, self._fitted, options)
-            return _refine_by_instance(model, self.criterion, self._fitted, options)
+            return refine(model, self.criterion, self._fitted, x, options)
 
     def fit_transform(
         self,
@@ -263,11 +263,18 @@ def _refuse_without_effect(options: _Options, *, series: bool) -> None:
         )
 
 
+def _refuse_reduction(criterion: Any) -> None:
+    if getattr(criterion, "reduction", "mean") != "mean":
+        raise UnsupportedError(
+            f'ts_strategy="global" weighs the mean loss against the distance to the data: give '
+            f'the criterion reduction="mean", not {criterion.reduction!r}.'
+        )
+
+
 def _refine_by_instance(
-    model: Model, criterion: Any, fitted: Fitted, options: _Options
+    model: Model, criterion: Any, fitted: Fitted, x: np.ndarray, options: _Options
 ) -> Denoised:
     """The published rule, or the Gauss-Newton step, of every row or window."""
-    x = model_inputs(model, fitted)
     etas = options.eta_x, options.eta_y
     if options.ts_strategy is None and etas == (None, None):
         rule = rules.unit_step(options.nrr, options.nr_threshold)
@@ -293,14 +300,10 @@ def _refine_by_instance(
     )
 
 
-def _refine_globally(model: Model, criterion: Any, fitted: Fitted, options: _Options) -> Denoised:
+def _refine_globally(
+    model: Model, criterion: Any, fitted: Fitted, x: np.ndarray, options: _Options
+) -> Denoised:
     """All cells at once; targets that are columns of x are one variable with them."""
-    if getattr(criterion, "reduction", "mean") != "mean":
-        raise UnsupportedError(
-            f'ts_strategy="global" weighs the mean loss against the distance to the data: give '
-            f'the criterion reduction="mean", not {criterion.reduction!r}.'
-        )
-    x = model_inputs(model, fitted)
     layout, targets = fitted.layout, fitted.y
     assert isinstance(layout, Windows)
     columns = list(fitted.target_columns)

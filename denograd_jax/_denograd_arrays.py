@@ -1,5 +1,6 @@
 """Arrays in and out of the published interface: what X and y may be, what the model gets."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 from denograd_jax._types import Model
 from denograd_jax.errors import ColumnError, ModelError, ShapeError
 from denograd_jax.layouts import Rows, Windows
+from denograd_jax.models import as_model
 
-__all__ = ["Fitted", "arrays", "model_inputs", "moved", "unflatten"]
+__all__ = ["Fitted", "arrays", "model_and_inputs", "moved", "unflatten"]
 
 
 class Fitted(NamedTuple):
@@ -96,28 +98,45 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def model_inputs(model: Model, fitted: Fitted) -> np.ndarray:
-    """All columns of X; or, if the model does not take these, all that are not targets."""
-    if not fitted.target_columns or fitted.keeps_targets:
-        return fitted.x
-    others = np.delete(fitted.x, fitted.target_columns, axis=1)
-    for x in (fitted.x, others):
-        if _takes(model, x, fitted.layout):
-            return x
+def model_and_inputs(obj: Any, fitted: Fitted) -> tuple[Model, np.ndarray]:
+    """The model, and what it takes: all columns of X, else all that are not targets.
+
+    Raises:
+        UnsupportedError: What `as_model` cannot use.
+        ModelError: A model that takes neither.
+    """
+    candidates = [fitted.x]
+    if fitted.target_columns and not fitted.keeps_targets:
+        candidates.append(np.delete(fitted.x, fitted.target_columns, axis=1))
+    failure = None
+    for x in candidates:
+        try:
+            model = as_model(obj, example=_example(x, fitted.layout))
+        except ModelError as error:
+            failure = failure or error
+            continue
+        if len(candidates) == 1 or _takes(model, x, fitted.layout):
+            return model, x
+    if failure is not None:
+        raise failure
     raise ModelError(
-        f"the model takes neither the {fitted.x.shape[1]} columns of X nor the {others.shape[1]} "
-        "that are not targets."
+        f"the model takes neither the {candidates[0].shape[1]} columns of X nor the "
+        f"{candidates[-1].shape[1]} that are not targets."
     )
 
 
-def _takes(model: Model, x: np.ndarray, layout: Rows | Windows) -> bool:
-    features = x.shape[1]
-    shape: tuple[int, ...] = (features,)
+def _example(x: np.ndarray, layout: Rows | Windows) -> np.ndarray:
+    """Two instances as the model will see them; only their shape matters."""
+    shape: tuple[int, ...] = x.shape[1:]
     if isinstance(layout, Windows):
-        shape = (layout.length * features,) if layout.flatten else (layout.length, features)
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
+        shape = (layout.length, *shape)
+        shape = (math.prod(shape),) if layout.flatten else shape
+    return np.zeros((2, *shape), np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def _takes(model: Model, x: np.ndarray, layout: Rows | Windows) -> bool:
     try:
-        jax.eval_shape(model.predict, model.params, np.zeros(shape, dtype))
+        jax.eval_shape(model.predict, model.params, _example(x, layout)[0])
     except Exception:  # whatever a model raises on a wrong shape
         return False
     return True

@@ -12,7 +12,6 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
-from denograd_jax._models import as_model
 from denograd_jax._problems import Problem
 from denograd_jax._tables import Table, listed
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
@@ -23,6 +22,7 @@ from denograd_jax.errors import (
     ModelError,
 )
 from denograd_jax.layouts import Data, Rows, Windows
+from denograd_jax.models import as_model
 
 __all__ = ["in_user_units", "train_backbone"]
 
@@ -89,7 +89,7 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
             "there is no numeric column besides the target to give to the model: text, categories "
             "and booleans are seen by backbones alone."
         )
-    model = as_model(model)
+    model = as_model(model, example=np.zeros((2, *_instance_shape(problem)), np.float32))
     _refuse_units(table)
     _try_model(model, table, problem)
     try:
@@ -122,11 +122,16 @@ def _refuse_units(table: Table) -> None:
         )
 
 
+def _instance_shape(problem: Problem) -> tuple[int, ...]:
+    inputs = len(problem.inputs)
+    if isinstance(problem.layout, Windows):
+        return problem.layout.length, inputs
+    return (inputs,)
+
+
 def _try_model(model: Model, table: Table, problem: Problem) -> None:
     """Refuse, before any work is done, a model that does not fit the data."""
-    shape: tuple[int, ...] = (len(problem.inputs),)
-    if isinstance(problem.layout, Windows):
-        shape = (problem.layout.length, *shape)
+    shape = _instance_shape(problem)
     inputs, targets = (
         listed([table.labels[j] for j in places]) for places in (problem.inputs, problem.targets)
     )

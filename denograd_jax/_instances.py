@@ -45,7 +45,9 @@ def input_gradients(
     Args:
         predict: Pure `predict(params, x)`; `(d,)` or `(W, C)` to `()` or `(q,)`.
         loss: `loss(prediction, target)`, element by element or one number. With an integer target
-            of another size than the prediction (class labels), it gets `(logits, label)`.
+            of another size than the prediction (class labels), it gets `(logits, label)`. A loss
+            of distributions has an attribute `location(prediction)`, from where the residual is
+            measured, and gets the prediction as one vector.
 
     Returns:
         `gradients(params, x, y, observed_y=None) -> InputGradients`, with `y` of shape `(q,)` and
@@ -135,18 +137,30 @@ def _misfit(
     `y` of another size than the prediction are class labels, which cannot be.
     """
     _refuse_prediction(prediction)
-    if prediction.size != y.size:
+    locate = getattr(loss, "location", None)
+    if prediction.size != y.size and locate is None:
         return _label_misfit(loss, labels, prediction, y, free_y.dtype, observed)
-    prediction = prediction.reshape(y.shape).astype(free_y.dtype)
+    prediction = prediction.astype(free_y.dtype)
+    prediction = prediction.reshape(y.shape) if locate is None else prediction.ravel()
+    centre = prediction if locate is None else _centre(locate(prediction), prediction, y)
     # A stand-in that every loss can take, and that leaves no residual.
-    target = jnp.where(observed, free_y, jax.lax.stop_gradient(prediction))
+    target = jnp.where(observed, free_y, jax.lax.stop_gradient(centre))
     losses = loss(prediction, target)
     if losses.shape == y.shape:
         total = jnp.where(observed, losses, 0).sum()
     else:  # a loss over all targets at once needs all of them
         observed = jnp.broadcast_to(observed.all(), y.shape)
         total = jnp.where(observed.all(), losses.sum(), 0)
-    return total, jnp.where(observed, prediction - target, 0)
+    return total, jnp.where(observed, centre - target, 0)
+
+
+def _centre(centre: jax.Array, prediction: jax.Array, y: Target) -> Target:
+    if centre.size != y.size:
+        raise ModelError(
+            f"the model predicts {prediction.size} value(s), which are distributions of "
+            f"{centre.size}, for a target of {y.size}: they must be as many."
+        )
+    return centre.reshape(y.shape)
 
 
 def _label_misfit(

@@ -55,6 +55,7 @@ def prepare(
     if blocks is not None:
         length = blocks.length(layout, x.shape[0])
         given = jax.tree.map(lambda array: blocks.place(array, length), given)
+    data: Data
     data, counts = _prepare(layout, refine_targets, x.shape[0], blocks, given)
     if blocks is not None:
         data = data._replace(length=Length(x.shape[0]))

@@ -21,6 +21,7 @@ from denograd_jax.layouts import Data, Layout
 __all__ = ["ALONE", "Alone", "Blocks", "blocks_over"]
 
 _all_gather: Any = jax.lax.all_gather
+_constrain: Any = jax.lax.with_sharding_constraint
 _psum: Any = jax.lax.psum
 _ppermute: Any = jax.lax.ppermute
 
@@ -82,9 +83,7 @@ class Blocks:
             array = np.asarray(array) if apart else array
         if isinstance(array, jax.Array):
             padding = [(0, length - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
-            placed: jax.Array = jax.lax.with_sharding_constraint(
-                jnp.pad(array, padding), self.sharding
-            )
+            placed: jax.Array = _constrain(jnp.pad(array, padding), self.sharding)
             return placed
         dtype = jnp.asarray(np.zeros(0, array.dtype)).dtype
 

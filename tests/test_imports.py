@@ -7,7 +7,17 @@ import sys
 import pytest
 
 import denograd_jax
-from denograd_jax import backbones, bridges, datasets, errors, layouts, metrics, rules, streaming
+from denograd_jax import (
+    backbones,
+    bridges,
+    datasets,
+    errors,
+    layouts,
+    metrics,
+    models,
+    rules,
+    streaming,
+)
 
 MODULES = [
     denograd_jax,
@@ -17,6 +27,7 @@ MODULES = [
     errors,
     layouts,
     metrics,
+    models,
     rules,
     streaming,
 ]
@@ -26,10 +37,11 @@ def test_import_is_lazy():
     """No heavy package is imported, and no device is touched."""
     code = (
         "import sys, denograd_jax\n"
-        "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'flax', 'jax', 'scipy', 'equinox'}\n"
+        "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'flax', 'jax', 'scipy'}\n"
+        "heavy |= {'equinox', 'haiku', 'keras'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "from denograd_jax import refiner, rules, layouts, run, DenoGrad, as_model, bridges\n"
-        "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'equinox'}\n"
+        "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'equinox', 'haiku', 'keras'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "from jax._src import xla_bridge\n"
         "print(xla_bridge.backends_are_initialized())\n"

@@ -1,8 +1,10 @@
 """Every kind of model that is accepted, as pure functions."""
 
 import functools
+import gc
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import equinox as eqx
@@ -13,9 +15,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from denograd_jax._models import as_model
 from denograd_jax._types import Model
 from denograd_jax.errors import UnsupportedError
+from denograd_jax.models import as_model
 
 WEIGHTS = np.linspace(-1, 1, 6).reshape(3, 2).astype(np.float32)
 
@@ -260,6 +262,7 @@ REFUSED = {
     "class": (lambda: Equinox, "Equinox module"),
     "array": (lambda: WEIGHTS, "function f"),
     "None": (lambda: None, "cannot use None as a model"),
+    "empty tuple": (lambda: (), r"cannot use \(\) as a model"),
     "name": (lambda: "mlp", "cannot use 'mlp' as a model"),
 }
 
@@ -270,12 +273,33 @@ def test_refusals_name_what_is_accepted(make, message):
         as_model(make())
 
 
+def test_functions_that_nobody_uses_are_let_go():
+    """They may hold the weights of a large model."""
+
+    class Heavy:
+        def __call__(self, x):
+            return x
+
+    heavy = Heavy()
+    gone = weakref.ref(heavy)
+    as_model(heavy, batched=True)
+    del heavy
+    gc.collect()
+    assert gone() is None
+
+
 def test_nothing_is_imported_and_no_device_is_touched():
     code = """
 import sys, jax, numpy as np
-from denograd_jax._models import as_model
+from denograd_jax.models import as_model, finite_differences
 as_model((lambda w, x: x @ w, np.ones(2)), batched=True)
 as_model(lambda x: x)
+finite_differences(lambda rows: rows.sum(axis=1))
+class Estimator:
+    n_features_in_ = 2
+    def predict(self, rows):
+        return rows.sum(axis=1)
+as_model(Estimator())
 heavy = {"torch", "equinox", "flax", "haiku", "keras", "pandas", "sklearn"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert not jax._src.xla_bridge.backends_are_initialized()

@@ -1,0 +1,176 @@
+"""PyTorch modules as JAX models, by exporting their graph."""
+
+import contextlib
+import copy
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
+from denograd_jax.bridges._examples import Call, calls_on, first_layer
+from denograd_jax.bridges._exporting import Converted, convert, export, unsupported_operations
+from denograd_jax.bridges._program import predict_functions
+from denograd_jax.bridges._torch_check import mismatch
+from denograd_jax.bridges._torch_tensors import import_torch, read_params
+from denograd_jax.errors import ModelError, UnsupportedError
+
+__all__ = ["evaluation_copy", "from_torch", "from_torch_on", "unsupported_ops"]
+
+
+def from_torch(
+    module: Any,
+    *example_inputs: Any,
+    dynamic_batch: bool = True,
+    dtype: str | None = None,
+    check: bool = True,
+) -> Model:
+    """Convert a PyTorch module to a pure JAX function and its weights, in evaluation mode.
+
+    The module is exported (`torch.export`), and its graph run by JAX rules, one per operation of
+    ATen: see `supported_ops`. Recurrent layers become one scan each. The model can be compiled,
+    differentiated, vectorised, sharded; it calls nothing of PyTorch. The module is left as it was:
+    weights, buffers, mode, hooks and torch's random state. Modules of equal architecture get the
+    *same* function objects, so nothing is compiled twice. Look-ahead: no, beyond the module's own.
+
+    Args:
+        module: Called on a batch, `(n, d)` or `(n, W, C)` to `(n, q)` or `(n,)`. Recurrent layers
+            with `batch_first=False` may expect `(W, n, C)`; the model takes `(n, W, C)` still.
+        *example_inputs: One array of instances, `(n, ...)`; their values do not matter. May be
+            left out where the first layer tells their shape.
+        dynamic_batch: Whether the batch's size is left open. Else the module is exported for one
+            instance, and batches go through `vmap`; so do modules whose batch cannot be left open.
+        dtype: "float32", "float64", ... to cast the module to first; its own unless given.
+        check: Whether the model is compared with the module, in value and input gradient, on the
+            example and on random instances; it is compiled for that, on the CPU.
+
+    Returns:
+        The model; `params` is `{name as in state_dict: NumPy array}`, tied weights once.
+        (float64 computes as such only with `jax_enable_x64`.)
+
+    Raises:
+        UnsupportedError: If the module cannot be exported, an operation has no rule, or the
+            instances of a batch interact; the message says what to do.
+        ModelError: If its weights are not finite, or it does not run on the example.
+        MissingExtraError: If PyTorch is not installed.
+    """
+    module = evaluation_copy(module, dtype)
+    (instances,) = _single_example(example_inputs)
+    _refuse_nonfinite(read_params(module))
+    differences = []
+    for call in calls_on(module, instances):
+        converted, batched = _converted(call, dynamic_batch=dynamic_batch)
+        predict, predict_batch = predict_functions(converted.program, batched=batched)
+        difference = None
+        if check:
+            difference = mismatch(predict, predict_batch, converted.params, call)
+        if difference is None:
+            return Model(predict, converted.params, predict_batch)
+        differences.append(difference)
+    raise UnsupportedError(f"cannot convert {type(module).__name__}: {differences[0]}.")
+
+
+def from_torch_on(module: Any, instances: Any | None) -> Model:
+    """`from_torch` for a module that gets instances as a layout cuts them.
+
+    A module whose first layer is a convolution over time is called on windows turned around,
+    `(n, C, W)`, as in the PyTorch package denograd; unless it does not run on these.
+
+    Args:
+        module: As `from_torch` takes it.
+        instances: `(n, d)` or `(n, W, C)`; None to have `from_torch` guess.
+
+    Returns:
+        The model, of `(d,)` or `(W, C)`.
+
+    Raises:
+        UnsupportedError, ModelError, MissingExtraError: As `from_torch`.
+    """
+    if instances is None:
+        return from_torch(module)
+    if np.ndim(instances) == 3 and first_layer(module)[0] == "Conv1d":
+        with contextlib.suppress(ModelError):
+            turned = from_torch(module, np.swapaxes(np.asarray(instances), 1, 2))
+            predict, predict_batch = _channels_last(turned.predict, turned.predict_batch)
+            return Model(predict, turned.params, predict_batch)
+    return from_torch(module, instances)
+
+
+@functools.lru_cache(maxsize=256)
+def _channels_last(
+    predict: Predict, predict_batch: PredictBatch | None
+) -> tuple[Predict, PredictBatch | None]:
+    """The same functions of `(W, C)` instead of `(C, W)`; equal ones for equal ones."""
+
+    def one(params: Params, x: Instance) -> jax.Array:
+        return predict(params, x.T)
+
+    def batch(params: Params, x: Instances) -> jax.Array:
+        assert predict_batch is not None
+        return predict_batch(params, x.swapaxes(1, 2))
+
+    return one, None if predict_batch is None else batch
+
+
+def unsupported_ops(module: Any, *example_inputs: Any) -> tuple[str, ...]:
+    """Names the operations of a module that have no rule in JAX; see `register_op`.
+
+    Args and errors: As `from_torch`.
+    """
+    module = evaluation_copy(module, None)
+    (instances,) = _single_example(example_inputs)
+    call = next(iter(calls_on(module, instances)))
+    return unsupported_operations(export(call.module, (call.example,), dynamic=()))
+
+
+def _converted(call: Call, *, dynamic_batch: bool) -> tuple[Converted, bool]:
+    """With as many axes left open as the module allows; and whether the batch is one of them."""
+    attempts = dict.fromkeys([call.open_axes, (0,)]) if dynamic_batch else {}
+    for axes in attempts:
+        try:
+            return convert(export(call.module, (call.example,), dynamic=axes)), True
+        except UnsupportedError as error:
+            if not _is_about_sizes(error):
+                raise
+    return convert(export(call.module, (call.example[:1],), dynamic=())), False
+
+
+def _is_about_sizes(error: UnsupportedError) -> bool:
+    """Whether export failed because the module fixes a size that was to be left open."""
+    told = type(error.__cause__).__name__ + str(error)
+    return "Constraint" in told or "UserError" in told
+
+
+def _single_example(example_inputs: tuple[Any, ...]) -> tuple[Any]:
+    if len(example_inputs) > 1:
+        raise UnsupportedError(
+            f"expected at most one example input, got {len(example_inputs)}: only a model of one "
+            "input can be refined against."
+        )
+    return (example_inputs[0] if example_inputs else None,)
+
+
+def evaluation_copy(module: Any, dtype: str | None) -> Any:
+    """A copy of the module on the CPU, in evaluation mode, and cast if asked for."""
+    torch = import_torch()
+    if not isinstance(module, torch.nn.Module):
+        raise UnsupportedError(f"expected an instance of torch.nn.Module, got {module!r:.200}.")
+    try:
+        with torch.inference_mode(False):
+            copied = copy.deepcopy(module).eval().cpu()
+    except Exception as error:  # whatever the attributes of a user's module may raise
+        raise UnsupportedError(
+            f"cannot convert {type(module).__name__}: it cannot be copied ({error}). Pass the part "
+            "of it that predicts."
+        ) from error
+    return copied if dtype is None else copied.to(getattr(torch, str(np.dtype(dtype))))
+
+
+def _refuse_nonfinite(params: dict[str, np.ndarray]) -> None:
+    for name, value in params.items():
+        if not np.isfinite(value).all():
+            raise ModelError(
+                f"{name} of the PyTorch module holds values that are not finite (its training "
+                "diverged?): train it again, with a smaller learning rate or scaled data."
+            )

@@ -1,0 +1,184 @@
+"""An exported graph as data, and running it in JAX.
+
+A program knows the *names* of weights, not their values: programs of equal architecture are equal
+keys, and share what has been compiled for the first of them.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
+from denograd_jax.bridges import aten  # noqa: F401  # registers the rules
+from denograd_jax.bridges._registry import rule_of
+from denograd_jax.errors import UnsupportedError
+
+__all__ = [
+    "Constant",
+    "Input",
+    "Operation",
+    "Program",
+    "Value",
+    "Weight",
+    "predict_functions",
+    "program_of",
+]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An argument of the program, by position."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One of the parameters, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Numbers that are part of the program, equal if all their bytes are."""
+
+    array: Any
+
+    @functools.cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        array = np.ascontiguousarray(self.array)
+        return array.dtype.name, array.shape, hashlib.sha256(array.tobytes()).digest()
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self._identity == other._identity
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a source or an operation gave, by position: sources come first."""
+
+    position: int
+
+
+Source: TypeAlias = Input | Weight | Constant
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """A call of a rule; arguments are values, literals, programs, and tuples of these.
+
+    Literals are told apart by type too: 2 and 2.0 are equal in Python, and another operation.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @functools.cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        return self.name, _typed(self.arguments), _typed(self.options)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operation) and self._identity == other._identity
+
+
+def _typed(argument: Any) -> tuple[Any, ...]:
+    if isinstance(argument, tuple):
+        return tuple(map(_typed, argument))
+    return type(argument), argument
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is read, what is done with it in order, and what comes out (a tree of values)."""
+
+    sources: tuple[Source, ...]
+    operations: tuple[Operation, ...]
+    output: Any
+
+    def __call__(self, params: Mapping[str, Any], inputs: Sequence[Any]) -> Any:
+        """Run it on arrays; with torch's rules of promotion, which are NumPy's laxer ones."""
+        # Extended here, not where rules are written: a rule must not depend on who calls it.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            values: list[Any] = [_read(source, params, inputs) for source in self.sources]
+            for operation in self.operations:
+                values.append(_call(operation, params, values))
+            return _resolve(self.output, params, values)
+
+
+def _read(source: Source, params: Mapping[str, Any], inputs: Sequence[Any]) -> Any:
+    if isinstance(source, Input):
+        return inputs[source.position]
+    array = params[source.name] if isinstance(source, Weight) else source.array
+    return jnp.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+def _call(operation: Operation, params: Mapping[str, Any], values: Sequence[Any]) -> Any:
+    rule = rule_of(operation.name)
+    if rule is None:
+        raise UnsupportedError(f"no rule for {operation.name}: see bridges.register_op.")
+    resolve = functools.partial(_resolve, params=params, values=values)
+    options = {name: resolve(option) for name, option in operation.options}
+    return rule(*map(resolve, operation.arguments), **options)
+
+
+def _resolve(argument: Any, params: Mapping[str, Any], values: Sequence[Any]) -> Any:
+    if isinstance(argument, Value):
+        return values[argument.position]
+    if isinstance(argument, tuple):
+        return tuple(_resolve(item, params, values) for item in argument)
+    if isinstance(argument, Program):
+        return lambda *inputs: argument(params, inputs)
+    return argument
+
+
+@functools.lru_cache(maxsize=256)
+def predict_functions(
+    program: Program, *, batched: bool = True
+) -> tuple[Predict, PredictBatch | None]:
+    """`predict` and `predict_batch` of a program of one input and one output.
+
+    Equal programs give the *same* function objects.
+
+    Args:
+        program: What a batch, or a batch of one instance, goes through.
+        batched: Whether it is for batches of any size; else there is no `predict_batch`.
+    """
+
+    def predict_batch(params: Params, x: Instances) -> jax.Array:
+        found: jax.Array = program(params, (x,))
+        return found
+
+    def predict(params: Params, x: Instance) -> jax.Array:
+        return predict_batch(params, x[None])[0]
+
+    predict.program = program, batched  # type: ignore[attr-defined]  # for `program_of`
+    return predict, predict_batch if batched else None
+
+
+def program_of(model: Model) -> tuple[Program, bool]:
+    """The program of a model made by `predict_functions`, and whether it takes batches.
+
+    Raises:
+        UnsupportedError: If the model was made otherwise.
+    """
+    found: tuple[Program, bool] | None = getattr(model.predict, "program", None)
+    if found is None:
+        raise UnsupportedError(
+            "only a model that from_torch or from_exported_program made can be saved as such: "
+            "save the parameters of others, and build them anew."
+        )
+    return found

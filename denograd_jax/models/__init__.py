@@ -1,0 +1,9 @@
+"""Models from what people have: functions, modules of neural-network libraries, estimators.
+
+Importing this package imports none of those libraries.
+"""
+
+from denograd_jax.models._as_model import as_model
+from denograd_jax.models._finite_differences import finite_differences
+
+__all__ = ["as_model", "finite_differences"]
