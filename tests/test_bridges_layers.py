@@ -12,6 +12,8 @@ from denograd_jax.bridges._registry import supported_ops
 from tests import test_bridges_ops as ops
 from tests.torch_oracle import compare, converted, names_of_operations, on
 
+pytestmark = pytest.mark.slow  # minutes in all; CI runs it
+
 
 def _used(layer):
     """With other running statistics than those it began with."""
