@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from denograd_jax import History, Model, Status, layouts, refiner, rules, run
 from tests.compilations import count_compilations
 from tests.models import linear, tanh_net
+from tests.precision import float64_first
 
 RULES = {
     "unit_step": rules.unit_step(),
@@ -45,6 +46,7 @@ def problems(dtype):
     }
 
 
+@float64_first
 @pytest.mark.parametrize(
     ("rule", "layout", "loss"),
     [

@@ -9,7 +9,14 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+SLOW = {"pytorch_frame", "pytorch_series"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow) if p.stem in SLOW else p for p in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_example(path, capsys):
     if "torch" in path.read_text():
         pytest.importorskip("torch")

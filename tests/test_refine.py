@@ -432,7 +432,13 @@ def test_a_second_call_with_equal_shapes_compiles_nothing(options):
     assert count_compilations(lambda: call(1)) == 0
 
 
-@pytest.mark.parametrize("name", backbones.names("windows"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "lstm" else pytest.param(name, marks=pytest.mark.slow)
+        for name in backbones.names("windows")
+    ],
+)
 def test_backbones_of_windows_by_name(name):
     frame = steps()
     result = refine(frame, window=WINDOW, model=name, max_epochs=1, max_steps=1, tolerance=0.0)

@@ -11,6 +11,8 @@ from denograd_jax import errors, global_refiner, layouts, refiner, rules, run
 from tests import oracle
 from tests.models import tanh_net
 
+# 4 for everyone; CI runs all.
+DEVICES = [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)]
 BAR = {"float32": 1e-5, "float64": 1e-10}
 
 
@@ -48,7 +50,7 @@ def check_equal(one, many):
     return bar
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize(
     ("steps", "length", "horizon", "stride"),
     [
@@ -88,7 +90,7 @@ def check_refiners(devices, rule, layout, params, arrays):
         np.testing.assert_allclose(found[: len(expected)], expected, rtol=0, atol=10 * bar)
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize(
     ("steps", "horizon", "stride", "shared"),
     [(7, 1, 1, True), (97, 2, 3, True), (97, 2, 1, False)],
