@@ -98,7 +98,8 @@ class Problem:
 def jax_model(case, module):
     batched = {"cnn": convolutional, "dlinear": decomposition_linear}.get(case.model)
     if batched is None:
-        return bridges.from_torch(module)
+        shape = (case.window, case.channels) if case.window else (case.channels,)
+        return bridges.from_torch(module, np.zeros((2, *shape), np.float32))
     params = {k: v.detach().numpy() for k, v in module.state_dict().items()}
     return Model(lambda params, x: batched(params, x[None])[0], params, batched)
 

@@ -102,6 +102,8 @@ def _candidates(module: Any) -> Iterator[_Candidate]:
 def first_layer(module: Any) -> tuple[str | None, int]:
     """The kind of the first layer that is made for a number of channels, and that number."""
     for child in module.modules():
+        if type(child).__name__ == "Flatten":  # what is flattened may have any shape
+            return "Flatten", 0
         for name in ("in_features", "input_size", "in_channels", "num_features"):
             if hasattr(child, name):
                 return type(child).__name__, int(getattr(child, name))

@@ -277,6 +277,7 @@ REFUSED = {
         lambda: nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)),
         "batch norm without running statistics|the other instances",
     ),
+    "flattened": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), "Pass the example input"),
     "no_grad within": (PartlyFrozen, r"torch.no_grad\(\) within the forward.*detach"),
     "no module": (lambda: "mlp", "torch.nn.Module, got 'mlp'"),
     "a class": (lambda: nn.Linear, "instance of torch.nn.Module"),
