@@ -43,69 +43,27 @@ def lstm(
     return output, h, c
 
 
-@register_op("aten.gru.input", "denograd_jax.gru")
-def gru(
-    input: jax.Array,
-    hx: jax.Array,
-    params: Sequence[jax.Array],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[jax.Array, ...]:
-    """Output and last state; gates in torch's order r, z, n."""
-    return _simple(_gru_step, input, hx, params, has_biases, bidirectional, batch_first)
+def _simple(step: Step) -> Callable[..., tuple[jax.Array, ...]]:
+    """The rule of a layer whose state is its output: output and last state."""
 
+    def rule(
+        input: jax.Array,
+        hx: Any,
+        params: Sequence[jax.Array],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[jax.Array, ...]:
+        cells = _cells(params, 4 if has_biases else 2)
+        run = functools.partial(_run, step)
+        states = list(hx[0] if isinstance(hx, tuple) else hx)  # our opaque operations take lists
+        output, last = _stack(run, cells, states, input, bidirectional, batch_first)
+        return output, jnp.stack(last)
 
-@register_op("aten.rnn_tanh.input", "denograd_jax.rnn_tanh")
-def rnn_tanh(
-    input: jax.Array,
-    hx: jax.Array,
-    params: Sequence[jax.Array],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[jax.Array, ...]:
-    step = functools.partial(_rnn_step, jnp.tanh)
-    return _simple(step, input, hx, params, has_biases, bidirectional, batch_first)
-
-
-@register_op("aten.rnn_relu.input", "denograd_jax.rnn_relu")
-def rnn_relu(
-    input: jax.Array,
-    hx: jax.Array,
-    params: Sequence[jax.Array],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[jax.Array, ...]:
-    step = functools.partial(_rnn_step, jax.nn.relu)
-    return _simple(step, input, hx, params, has_biases, bidirectional, batch_first)
-
-
-def _simple(
-    step: Step,
-    x: jax.Array,
-    hx: Any,
-    params: Sequence[jax.Array],
-    has_biases: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[jax.Array, ...]:
-    """Layers whose state is their output."""
-    cells = _cells(params, 4 if has_biases else 2)
-    run = functools.partial(_run, step)
-    states = list(hx[0] if isinstance(hx, tuple) else hx)  # our opaque operations take lists
-    output, last = _stack(run, cells, states, x, bidirectional, batch_first)
-    return output, jnp.stack(last)
+    return rule
 
 
 def _cells(params: Sequence[jax.Array], size: int) -> list[Weights]:
@@ -181,3 +139,11 @@ def _rnn_step(activation: Any, weights: Weights, h: jax.Array, x_t: jax.Array) -
         total = total + bias
     found: jax.Array = activation(total)
     return found
+
+
+for _name, _step in {
+    "gru": _gru_step,
+    "rnn_tanh": functools.partial(_rnn_step, jnp.tanh),
+    "rnn_relu": functools.partial(_rnn_step, jax.nn.relu),
+}.items():
+    register_op(f"aten.{_name}.input", f"denograd_jax.{_name}")(_simple(_step))
