@@ -141,9 +141,10 @@ def _rnn_step(activation: Any, weights: Weights, h: jax.Array, x_t: jax.Array) -
     return found
 
 
-for _name, _step in {
+_SIMPLE: dict[str, Step] = {
     "gru": _gru_step,
     "rnn_tanh": functools.partial(_rnn_step, jnp.tanh),
     "rnn_relu": functools.partial(_rnn_step, jax.nn.relu),
-}.items():
+}
+for _name, _step in _SIMPLE.items():
     register_op(f"aten.{_name}.input", f"denograd_jax.{_name}")(_simple(_step))
