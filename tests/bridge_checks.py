@@ -1,11 +1,16 @@
-"""What a converted model must do as the module does, each check as a largest relative error."""
+"""What a converted model must do as the module does, each check as a largest relative error.
+
+And small modules with all that a file of a model may have to hold.
+"""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch import nn
 
 BATCHES = (1, 3, 17)
 
@@ -127,3 +132,85 @@ def scan(model, module, shape, dtype):
 
 
 CHECKS = (forward, input_gradient, weight_gradient, vmap, vmap_of_gradient, jvp, scan)
+
+
+# Modules for files
+
+
+class Recurrent(nn.Module):
+    """With a constant, a buffer of integers and one of floats that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 2)
+        self.constant = torch.tensor([[1.0, -1.0]])
+        self.register_buffer("columns", torch.tensor([2, 0]))
+        self.register_buffer("scale", torch.tensor([2.0]), persistent=False)
+
+    def forward(self, x):
+        return (
+            self.head(self.cell(x)[0][:, -1]) * self.scale + self.constant + x[:, 0, self.columns]
+        )
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(3, 1, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x):
+        return self.encoder(x)[:, -1]
+
+
+class Conditional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.second = nn.Linear(4, 1)
+        self.register_buffer("switch", torch.ones(2))
+
+    def forward(self, x):
+        h = self.first(x)
+        h = torch.cond(self.switch.sum() > 1, lambda h: h.tanh(), lambda h: h.relu(), (h,))
+        return self.second(h)
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        y = x * 2
+        y[:, 0].mul_(3.0)
+        y.add_(1.0).clamp_(min=-1.0)
+        return y * x
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+MODULES = {
+    "mlp": (mlp, (3,)),
+    "lstm": (Recurrent, (5, 3)),
+    "transformer": (Attention, (5, 3)),
+    "cond": (Conditional, (3,)),
+    "in place": (InPlace, (3,)),
+}
+
+
+def made(name):
+    """The module in evaluation mode, always with the same weights, and four instances."""
+    torch.manual_seed(0)
+    make, shape = MODULES[name]
+    x = np.random.default_rng(0).standard_normal((4, *shape), np.float32)
+    return make().eval(), x
+
+
+class Bomb:
+    """Where it is unpickled, it leaves a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))

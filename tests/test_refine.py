@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from flax import nnx
 
 from denograd_jax import Model, Status, backbones, refine, rules
@@ -147,22 +146,6 @@ def nnx_rows():
     return module
 
 
-def torch_rows():
-    module = torch.nn.Sequential(torch.nn.Linear(3, 1))
-    with torch.no_grad():
-        module[0].weight[:] = torch.tensor(WEIGHTS[None])
-        module[0].bias[:] = 5
-    return module
-
-
-def torch_windows():
-    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(WINDOW * 2, 2))
-    with torch.no_grad():
-        module[1].weight[:] = torch.tensor(WINDOW_WEIGHTS.reshape(2, -1))
-        module[1].bias[:] = torch.tensor([0.5, -1])
-    return module
-
-
 ROW_MODELS = {
     "function": lambda: lambda x: linear(LINEAR_ROWS[1], x),
     "Model": lambda: Model(*LINEAR_ROWS),
@@ -170,21 +153,15 @@ ROW_MODELS = {
         *LINEAR_ROWS, lambda params, x: jax.vmap(linear, (None, 0))(params, x)[:, None]
     ),
     "nnx": nnx_rows,
-    "torch": torch_rows,
 }
 
 
 @pytest.mark.parametrize("kind", ROW_MODELS)
 def test_models_of_any_kind_see_the_units_of_the_user(kind):
-    model = ROW_MODELS[kind]()
     options = {"step_size": 0.2, "tolerance": 0.3, "max_steps": 3}
-    result = refine(rows(), "y", model=model, **options)
+    result = refine(rows(), "y", model=ROW_MODELS[kind](), **options)
     expected = rows_by_hand(rows(), 0.2, 0.3, 3)
     np.testing.assert_allclose(result.data, expected, rtol=1e-5, atol=1e-4)
-    if kind == "torch":
-        assert model.training
-        assert model[0].weight.grad is None
-        np.testing.assert_array_equal(model[0].weight.detach().numpy()[0], np.float32(WEIGHTS))
 
 
 class Unhashable:
@@ -203,14 +180,6 @@ def test_models_without_a_hash_or_an_array():
     constant = refine(rows(), "y", model=lambda x: 3.0, **options)
     pd.testing.assert_frame_equal(constant.data[["a", "b", "c"]], rows()[["a", "b", "c"]])
     np.testing.assert_allclose(constant.residuals["before"], 3 - rows()["y"], rtol=1e-5)
-
-
-def test_a_torch_model_of_windows():
-    result, expected = (
-        refine(steps(), window=WINDOW, model=model, max_steps=3, step_size=0.2)
-        for model in (torch_windows(), LINEAR_WINDOWS)
-    )
-    pd.testing.assert_frame_equal(result.data, expected.data, rtol=1e-4)
 
 
 def test_a_model_sees_numbers_alone_in_the_order_of_the_data():
