@@ -1,8 +1,4 @@
-"""Recurrent layers, each direction of each layer as one scan.
-
-A step makes one product of its input and state, kept for the backward pass, which recomputes the
-rest: on XLA's CPU backend faster than projecting all inputs before the scan (docs/design.md).
-"""
+"""Recurrent layers, each direction of each layer as one scan of a backbone's step."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,13 +7,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from denograd_jax.backbones._cells import Step, gru_step, lstm_step, rnn_step, scan_steps
 from denograd_jax.bridges._registry import register_op
 from denograd_jax.errors import UnsupportedError
 
 __all__: list[str] = []
 
 Weights: TypeAlias = Sequence[jax.Array]
-Step: TypeAlias = Callable[[Weights, Any, jax.Array], Any]
+StepOf: TypeAlias = Callable[[Weights], Step]
 
 
 @register_op("aten.lstm.input", "denograd_jax.lstm")
@@ -36,14 +33,13 @@ def lstm(
     biases = 2 if has_biases else 0
     projected = 1 if hx[0].shape[-1] != hx[1].shape[-1] else 0
     cells = _cells(params, 2 + biases + projected)
-    run = functools.partial(_run, _lstm_step)
     states = list(zip(hx[0], hx[1], strict=True))
-    output, last = _stack(run, cells, states, input, bidirectional, batch_first)
+    output, last = _stack(list(map(_lstm_step, cells)), states, input, bidirectional, batch_first)
     h, c = (jnp.stack([state[i] for state in last]) for i in (0, 1))
     return output, h, c
 
 
-def _simple(step: Step) -> Callable[..., tuple[jax.Array, ...]]:
+def _simple(step_of: StepOf) -> Callable[..., tuple[jax.Array, ...]]:
     """The rule of a layer whose state is its output: output and last state."""
 
     def rule(
@@ -58,9 +54,8 @@ def _simple(step: Step) -> Callable[..., tuple[jax.Array, ...]]:
         batch_first: bool,
     ) -> tuple[jax.Array, ...]:
         cells = _cells(params, 4 if has_biases else 2)
-        run = functools.partial(_run, step)
         states = list(hx[0] if isinstance(hx, tuple) else hx)  # our opaque operations take lists
-        output, last = _stack(run, cells, states, input, bidirectional, batch_first)
+        output, last = _stack(list(map(step_of, cells)), states, input, bidirectional, batch_first)
         return output, jnp.stack(last)
 
     return rule
@@ -72,8 +67,7 @@ def _cells(params: Sequence[jax.Array], size: int) -> list[Weights]:
 
 
 def _stack(
-    run: Any,
-    cells: Sequence[Weights],
+    steps: Sequence[Step],
     states: Sequence[Any],
     x: jax.Array,
     bidirectional: bool,
@@ -87,64 +81,52 @@ def _stack(
     x = jnp.swapaxes(x, 0, 1) if batch_first else x
     directions = 2 if bidirectional else 1
     last: list[Any] = []
-    for first in range(0, len(cells), directions):
+    for first in range(0, len(steps), directions):
         outputs = []
         for i in range(directions):
-            state, output = run(cells[first + i], states[first + i], x, reverse=i == 1)
+            state, output = scan_steps(steps[first + i], states[first + i], x, reverse=i == 1)
             last.append(state)
             outputs.append(output)
         x = outputs[0] if directions == 1 else jnp.concatenate(outputs, axis=-1)
     return (jnp.swapaxes(x, 0, 1) if batch_first else x), last
 
 
-def _run(step: Step, weights: Weights, state: Any, x: jax.Array, *, reverse: bool) -> Any:
-    def body(carry: Any, x_t: jax.Array) -> tuple[Any, jax.Array]:
-        carry = step(weights, carry, x_t)
-        return carry, carry[0] if isinstance(carry, tuple) else carry
-
-    keep_products = jax.checkpoint_policies.dots_saveable
-    body = jax.checkpoint(body, policy=keep_products, prevent_cse=False)
-    # A sum with nothing, so that under `shard_map` the state varies over the mesh as x does.
-    state = jax.tree.map(lambda s: s + jnp.zeros_like(x, shape=()) * 0, state)
-    return jax.lax.scan(body, state, x, reverse=reverse)
-
-
-def _lstm_step(weights: Weights, state: Any, x_t: jax.Array) -> Any:
-    r"""$i, f, g, o = [x_t, h] W + b$; $c' = \sigma(f) c + \sigma(i) \tanh g$."""
-    h, c = state
+def _lstm_step(weights: Weights) -> Step:
+    """A projection of the output, if there is one, is the last weight."""
     projection = weights[-1] if len(weights) in (3, 5) else None
-    weights = weights[:-1] if projection is not None else weights
-    gates = jnp.concatenate([x_t, h], -1) @ jnp.concatenate(weights[:2], axis=1).T
-    for bias in weights[2:]:
-        gates = gates + bias
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    h = jax.nn.sigmoid(o) * jnp.tanh(c)
-    return (h if projection is None else h @ projection.T), c
+    joint = _joint(weights if projection is None else weights[:-1])
+    step = functools.partial(lstm_step, *joint)
+    if projection is None:
+        return step
+
+    def projected(state: Any, x_t: jax.Array) -> Any:
+        h, c = step(state, x_t)
+        return h @ projection.T, c
+
+    return projected
 
 
-def _gru_step(weights: Weights, h: jax.Array, x_t: jax.Array) -> jax.Array:
-    r"""$h' = (1 - z) n + z h$, $n = \tanh(W_n x + b + r (U_n h + c))$: the state has a bias too."""
-    from_x, from_h = x_t @ weights[0].T, h @ weights[1].T
-    if len(weights) == 4:
-        from_x, from_h = from_x + weights[2], from_h + weights[3]
-    (rx, zx, nx), (rh, zh, nh) = (jnp.split(a, 3, axis=-1) for a in (from_x, from_h))
-    r, z = jax.nn.sigmoid(rx + rh), jax.nn.sigmoid(zx + zh)
-    return (1 - z) * jnp.tanh(nx + r * nh) + z * h
+def _gru_step(weights: Weights) -> Step:
+    from_x, from_h, *biases = weights
+    bias_x, bias_h = biases or (jnp.zeros_like(from_x[:, 0]),) * 2
+    return functools.partial(gru_step, from_x.T, bias_x, from_h.T, bias_h)
 
 
-def _rnn_step(activation: Any, weights: Weights, h: jax.Array, x_t: jax.Array) -> jax.Array:
-    total = jnp.concatenate([x_t, h], -1) @ jnp.concatenate(weights[:2], axis=1).T
-    for bias in weights[2:]:
-        total = total + bias
-    found: jax.Array = activation(total)
-    return found
+def _rnn_step(activation: Any, weights: Weights) -> Step:
+    return functools.partial(rnn_step, activation, *_joint(weights))
 
 
-_SIMPLE: dict[str, Step] = {
+def _joint(weights: Weights) -> tuple[jax.Array, jax.Array]:
+    """One matrix for input and state together, and one bias."""
+    from_x, from_h, *biases = weights
+    bias = sum(biases[1:], biases[0]) if biases else jnp.zeros_like(from_x[:, 0])
+    return jnp.concatenate([from_x, from_h], axis=1).T, bias
+
+
+_SIMPLE: dict[str, StepOf] = {
     "gru": _gru_step,
     "rnn_tanh": functools.partial(_rnn_step, jnp.tanh),
     "rnn_relu": functools.partial(_rnn_step, jax.nn.relu),
 }
-for _name, _step in _SIMPLE.items():
-    register_op(f"aten.{_name}.input", f"denograd_jax.{_name}")(_simple(_step))
+for _name, _step_of in _SIMPLE.items():
+    register_op(f"aten.{_name}.input", f"denograd_jax.{_name}")(_simple(_step_of))

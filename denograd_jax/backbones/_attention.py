@@ -1,12 +1,25 @@
-"""The Transformer encoder as a backbone."""
+"""Transformers as backbones: over the steps of a window, over the features of a row."""
+
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from denograd_jax.backbones._activations import Activation, as_function
 from denograd_jax.backbones._feedforward import per_step
 
-__all__ = ["Encoder", "EncoderLayer", "LayerNorm", "SelfAttention", "positional_encoding"]
+__all__ = [
+    "Encoder",
+    "EncoderLayer",
+    "FeatureTransformer",
+    "FeatureTransformerLayer",
+    "LayerNorm",
+    "SelfAttention",
+    "positional_encoding",
+]
+
+Pooling: TypeAlias = Literal["last", "mean"]
 
 
 def positional_encoding(length: int, width: int, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -59,23 +72,46 @@ class SelfAttention(nnx.Module):
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention and a two-layer perceptron, each normalised before and added to its input."""
+    """Self-attention and a two-layer perceptron, each added to its input.
 
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+    Each is normalised before (`norm_first`), or its sum after.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        activation: Activation = "silu",
+        norm_first: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        hidden = 2 * width if hidden is None else hidden
         self.attention = SelfAttention(width, heads, rngs=rngs)
         self.attention_norm = LayerNorm(width)
-        self.widen = nnx.Linear(width, 2 * width, rngs=rngs)
-        self.narrow = nnx.Linear(2 * width, width, rngs=rngs)
+        self.widen = nnx.Linear(width, hidden, rngs=rngs)
+        self.narrow = nnx.Linear(hidden, width, rngs=rngs)
         self.perceptron_norm = LayerNorm(width)
+        self.activation = as_function(activation)
+        self.norm_first = norm_first
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + self.attention(self.attention_norm(x))
-        widened = jax.nn.silu(per_step(self.widen, self.perceptron_norm(x)))
-        return x + per_step(self.narrow, widened)
+        if self.norm_first:
+            x = x + self.attention(self.attention_norm(x))
+            return x + self._perceptron(self.perceptron_norm(x))
+        x = self.attention_norm(x + self.attention(x))
+        return self.perceptron_norm(x + self._perceptron(x))
+
+    def _perceptron(self, x: jax.Array) -> jax.Array:
+        return per_step(self.narrow, self.activation(per_step(self.widen, x)))
 
 
 class Encoder(nnx.Module):
-    """Transformer encoder over the steps of a window, with a linear head on the last step."""
+    """Transformer encoder over the steps of a window, with a linear head on the last step.
+
+    Or, with `pooling="mean"`, on the mean of all steps.
+    """
 
     def __init__(
         self,
@@ -85,17 +121,110 @@ class Encoder(nnx.Module):
         width: int = 32,
         heads: int = 4,
         layers: int = 2,
+        hidden: int | None = None,
+        activation: Activation = "silu",
+        norm_first: bool = True,
+        final_norm: bool = True,
+        positions: bool = True,
+        pooling: Pooling = "last",
         rngs: nnx.Rngs,
     ):
         self.embed = nnx.Linear(input_shape[1], width, rngs=rngs)
-        self.layers = nnx.List([EncoderLayer(width, heads, rngs=rngs) for _ in range(layers)])
-        self.norm = LayerNorm(width)
+        self.layers = nnx.List(
+            [
+                EncoderLayer(
+                    width,
+                    heads,
+                    hidden=hidden,
+                    activation=activation,
+                    norm_first=norm_first,
+                    rngs=rngs,
+                )
+                for _ in range(layers)
+            ]
+        )
+        self.norm = LayerNorm(width) if final_norm else None
         self.head = nnx.Linear(width, outputs, rngs=rngs)
+        self.positions = positions
+        self.pooling = pooling
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = per_step(self.embed, x)
         _, length, width = x.shape
-        x = x + positional_encoding(length, width, x.dtype)[None]
+        if self.positions:
+            x = x + positional_encoding(length, width, x.dtype)[None]
         for layer in self.layers:
             x = layer(x)
-        return self.head(self.norm(x[:, -1]))
+        if self.pooling == "mean":
+            normalised = x if self.norm is None else self.norm(x)
+            return self.head(normalised.mean(axis=1))
+        last = x[:, -1]
+        return self.head(last if self.norm is None else self.norm(last))
+
+
+class FeatureTransformerLayer(nnx.Module):
+    """Self-attention and a gated perceptron, each normalised before and added to its input.
+
+    The first layer of a stack takes its tokens as they are (`norm_attention=False`).
+    """
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, *, norm_attention: bool, rngs: nnx.Rngs
+    ):
+        self.attention_norm = LayerNorm(width) if norm_attention else None
+        self.attention = SelfAttention(width, heads, rngs=rngs)
+        self.perceptron_norm = LayerNorm(width)
+        self.widen = nnx.Linear(width, 2 * hidden, rngs=rngs)
+        self.narrow = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        normalised = x if self.attention_norm is None else self.attention_norm(x)
+        x = x + self.attention(normalised)
+        value, gate = jnp.split(per_step(self.widen, self.perceptron_norm(x)), 2, axis=-1)
+        return x + per_step(self.narrow, value * jax.nn.relu(gate))
+
+
+class FeatureTransformer(nnx.Module):
+    """FT-Transformer: a token for each feature of a row, attention between them.
+
+    The head reads an additional token that belongs to no feature.
+    Source: Gorishniy et al. 2021, "Revisiting deep learning models for tabular data".
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int],
+        outputs: int,
+        *,
+        width: int = 32,
+        heads: int = 4,
+        layers: int = 2,
+        hidden: int | None = None,
+        rngs: nnx.Rngs,
+    ):
+        hidden = 4 * width // 3 if hidden is None else hidden
+        bound = width**-0.5
+
+        def uniform(*shape: int) -> nnx.Param[jax.Array]:
+            return nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+
+        self.token_weight = uniform(input_shape[0], width)
+        self.token_bias = uniform(input_shape[0], width)
+        self.summary = uniform(width)
+        self.layers = nnx.List(
+            [
+                FeatureTransformerLayer(width, heads, hidden, norm_attention=i > 0, rngs=rngs)
+                for i in range(layers)
+            ]
+        )
+        self.norm = LayerNorm(width)
+        self.head = nnx.Linear(width, outputs, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        weight, bias, summary = (p[...] for p in (self.token_weight, self.token_bias, self.summary))
+        tokens = x[:, :, None] * weight[None] + bias[None]
+        first = jnp.broadcast_to(summary, (len(x), 1, len(summary)))
+        tokens = jnp.concatenate([first, tokens], axis=1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.head(jax.nn.relu(self.norm(tokens[:, 0])))

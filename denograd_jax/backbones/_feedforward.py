@@ -3,15 +3,15 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-__all__ = ["CNN", "MLP", "Convolution", "DLinear", "LinearPath", "per_step"]
+from denograd_jax.backbones._activations import Activation, as_function
+from denograd_jax.errors import BackboneError
 
-Function: TypeAlias = Callable[[jax.Array], jax.Array]
+__all__ = ["CNN", "MLP", "Convolution", "DLinear", "LinearPath", "per_step"]
 
 
 def per_step(layer: nnx.Linear, x: jax.Array) -> jax.Array:
@@ -28,7 +28,7 @@ class LinearPath(nnx.Module):
 
     def __init__(
         self,
-        network: Function,
+        network: Callable[[jax.Array], jax.Array],
         input_shape: tuple[int, ...],
         outputs: int,
         *,
@@ -56,13 +56,13 @@ class MLP(nnx.Module):
         outputs: int,
         *,
         widths: Sequence[int] = (128, 64, 32),
-        activation: Function = jax.nn.silu,
+        activation: Activation = "silu",
         rngs: nnx.Rngs,
     ):
         widths = (math.prod(input_shape), *widths)
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
         self.head = nnx.Linear(widths[-1], outputs, rngs=rngs)
-        self.activation = activation
+        self.activation = as_function(activation)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = _flatten(x)
@@ -99,14 +99,14 @@ class CNN(nnx.Module):
         *,
         widths: Sequence[int] = (64, 64),
         kernel_size: int = 3,
-        activation: Function = jax.nn.silu,
+        activation: Activation = "silu",
         rngs: nnx.Rngs,
     ):
         length, channels = input_shape
         pairs = itertools.pairwise((channels, *widths))
         self.layers = nnx.List([Convolution(a, b, kernel_size, rngs=rngs) for a, b in pairs])
         self.head = nnx.Linear(length * widths[-1], outputs, rngs=rngs)
-        self.activation = activation
+        self.activation = as_function(activation)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:
@@ -118,7 +118,11 @@ class DLinear(nnx.Module):
     """A window split into moving-average trend and remainder, with one linear map for each.
 
     The maps act on all steps and channels at once, so that the outputs need not be the channels.
-    Source: Zeng et al. 2023, "Are Transformers effective for time series forecasting?".
+    With `shared_channels` they act on the steps of one channel, the same for all channels: the
+    outputs are then the next steps of all channels, `(steps, C)` made flat.
+
+    Source: Zeng et al. 2023, "Are Transformers effective for time series forecasting?", which
+    shares the maps.
     """
 
     def __init__(
@@ -127,15 +131,28 @@ class DLinear(nnx.Module):
         outputs: int,
         *,
         kernel_size: int = 25,
+        shared_channels: bool = False,
         rngs: nnx.Rngs,
     ):
+        length, channels = input_shape
+        if shared_channels and outputs % channels:
+            raise BackboneError(
+                f"{outputs} outputs are no whole number of steps of {channels} channels; expected "
+                "a multiple, or shared_channels=False."
+            )
         self.kernel_size = kernel_size
-        self.trend = nnx.Linear(math.prod(input_shape), outputs, rngs=rngs)
-        self.remainder = nnx.Linear(math.prod(input_shape), outputs, rngs=rngs)
+        self.shared_channels = shared_channels
+        mapped = (length, outputs // channels) if shared_channels else (length * channels, outputs)
+        self.trend = nnx.Linear(*mapped, rngs=rngs)
+        self.remainder = nnx.Linear(*mapped, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         trend = moving_average(x, self.kernel_size)
-        return self.trend(_flatten(trend)) + self.remainder(_flatten(x - trend))
+        if not self.shared_channels:
+            return self.trend(_flatten(trend)) + self.remainder(_flatten(x - trend))
+        parts = (self.trend, trend), (self.remainder, x - trend)
+        mapped = [per_step(linear, part.swapaxes(1, 2)) for linear, part in parts]
+        return _flatten(sum(mapped[1:], mapped[0]).swapaxes(1, 2))
 
 
 def moving_average(x: jax.Array, size: int) -> jax.Array:

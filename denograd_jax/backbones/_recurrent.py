@@ -1,23 +1,20 @@
-"""Recurrent backbones, with the equations and the gate order of `torch.nn.LSTM` and `GRU`.
+"""Recurrent backbones, with the equations and the gate order of `torch.nn.LSTM` and `GRU`."""
 
-Both cells project their input inside the scanned step, and keep only its matrix products for the
-backward pass: on XLA's CPU backend faster, for value and gradient, than projecting all inputs
-before the scan or storing everything.
-"""
-
+import functools
 import itertools
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from denograd_jax.backbones._activations import Activation, as_function
+from denograd_jax.backbones._cells import gru_step, lstm_step, scan_steps
 from denograd_jax.backbones._feedforward import Convolution
 
-__all__ = ["ConvolutionalLSTM", "GRULayer", "LSTMLayer", "Recurrent"]
+__all__ = ["ConvolutionalLSTM", "GRULayer", "LSTMLayer", "Recurrent", "Summary"]
 
-_Step: TypeAlias = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+Summary: TypeAlias = Literal["last_state", "last_step"]
 
 
 def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], units: int) -> nnx.Param[jax.Array]:
@@ -25,55 +22,23 @@ def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], units: int) -> nnx.Param[ja
     return nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
 
-def _scan(step: _Step, carry: Any, x: jax.Array) -> jax.Array:
-    """All but the matrix products is computed again in the backward pass, which is faster."""
-    keep_products = jax.checkpoint_policies.dots_saveable
-    step = jax.checkpoint(step, policy=keep_products, prevent_cse=False)
-    hidden: jax.Array = jax.lax.scan(step, carry, x)[1]
-    return hidden
-
-
 class LSTMLayer(nnx.Module):
-    r"""Long short-term memory over a time-major sequence, `(W, n, inputs)` to `(W, n, units)`.
-
-    $$i, f, g, o = [x_t, h_{t-1}] W + b$$
-    $$c_t = \sigma(f) c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t)$$
-
-    Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
-    """
+    """Long short-term memory over a time-major sequence, `(W, n, inputs)` to `(W, n, units)`."""
 
     def __init__(self, inputs: int, units: int, *, rngs: nnx.Rngs):
         self.units = units
         self.weight = _uniform(rngs, (inputs + units, 4 * units), units)
         self.bias = _uniform(rngs, (4 * units,), units)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        weight, bias = self.weight[...], self.bias[...]
-
-        def step(
-            carry: tuple[jax.Array, jax.Array], x_t: jax.Array
-        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            h, c = carry
-            gates = jnp.concatenate([x_t, h], axis=-1) @ weight + bias[None]
-            i, f, g, o = jnp.split(gates, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
-
+    def __call__(self, x: jax.Array, *, reverse: bool = False) -> jax.Array:
+        step = functools.partial(lstm_step, self.weight[...], self.bias[...])
         zeros = jnp.zeros((x.shape[1], self.units), x.dtype)
-        return _scan(step, (zeros, zeros), x)
+        outputs: jax.Array = scan_steps(step, (zeros, zeros), x, reverse=reverse)[1]
+        return outputs
 
 
 class GRULayer(nnx.Module):
-    r"""Gated recurrent unit over a time-major sequence, `(W, n, inputs)` to `(W, n, units)`.
-
-    $$r, z = \sigma(x_t W_x + b_x + h_{t-1} W_h + b_h) \quad \text{(their columns)}$$
-    $$m = \tanh(x_t W_x + b_x + r (h_{t-1} W_h + b_h)) \quad \text{(its columns)}$$
-    $$h_t = (1 - z) m + z h_{t-1}$$
-
-    Source: Cho et al. 2014, with the reset gate after the product as in cuDNN, which is why the
-    hidden state has a bias of its own.
-    """
+    """Gated recurrent unit over a time-major sequence, `(W, n, inputs)` to `(W, n, units)`."""
 
     def __init__(self, inputs: int, units: int, *, rngs: nnx.Rngs):
         self.units = units
@@ -82,25 +47,22 @@ class GRULayer(nnx.Module):
         self.hidden_weight = _uniform(rngs, (units, 3 * units), units)
         self.hidden_bias = _uniform(rngs, (3 * units,), units)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        input_weight, input_bias = self.input_weight[...], self.input_bias[...]
-        hidden_weight, hidden_bias = self.hidden_weight[...], self.hidden_bias[...]
-
-        def step(h: jax.Array, x_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-            from_x = jnp.split(x_t @ input_weight + input_bias[None], 3, axis=-1)
-            from_h = jnp.split(h @ hidden_weight + hidden_bias[None], 3, axis=-1)
-            r = jax.nn.sigmoid(from_x[0] + from_h[0])
-            z = jax.nn.sigmoid(from_x[1] + from_h[1])
-            m = jnp.tanh(from_x[2] + r * from_h[2])
-            h = (1 - z) * m + z * h
-            return h, h
-
+    def __call__(self, x: jax.Array, *, reverse: bool = False) -> jax.Array:
+        params = self.input_weight, self.input_bias, self.hidden_weight, self.hidden_bias
+        step = functools.partial(gru_step, *(param[...] for param in params))
         zeros = jnp.zeros((x.shape[1], self.units), x.dtype)
-        return _scan(step, zeros, x)
+        outputs: jax.Array = scan_steps(step, zeros, x, reverse=reverse)[1]
+        return outputs
 
 
 class Recurrent(nnx.Module):
-    """A stack of recurrent layers, then a linear head on the last hidden state."""
+    """A stack of recurrent layers, then a linear head on what they say of the whole window.
+
+    With `bidirectional` each layer also runs backwards in time; the outputs of both directions go
+    side by side into the next. The head reads the last state of each direction, which for the
+    backward one is at the first step (`summary="last_state"`), or both outputs at the last step
+    (`"last_step"`), where the backward direction has seen that step only.
+    """
 
     def __init__(
         self,
@@ -110,17 +72,32 @@ class Recurrent(nnx.Module):
         *,
         units: int = 64,
         layers: int = 1,
+        bidirectional: bool = False,
+        summary: Summary = "last_state",
         rngs: nnx.Rngs,
     ):
-        widths = (input_shape[1], *[units] * layers)
-        self.layers = nnx.List([layer(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
-        self.head = nnx.Linear(units, outputs, rngs=rngs)
+        self.directions = 2 if bidirectional else 1
+        self.summary = summary
+        widths = (input_shape[1], *[self.directions * units] * layers)
+        self.layers = nnx.List(  # the directions of a layer follow each other
+            [
+                layer(inputs, units, rngs=rngs)
+                for inputs, _ in itertools.pairwise(widths)
+                for _ in range(self.directions)
+            ]
+        )
+        self.head = nnx.Linear(self.directions * units, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.swapaxes(0, 1)  # time first
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(x[-1])
+        for forward in range(0, len(self.layers), self.directions):
+            directions = self.layers[forward : forward + self.directions]
+            found = [layer(x, reverse=i == 1) for i, layer in enumerate(directions)]
+            x = jnp.concatenate(found, axis=-1)
+        if self.summary == "last_step":
+            return self.head(x[-1])
+        last = [outputs[-1 if i == 0 else 0] for i, outputs in enumerate(found)]
+        return self.head(jnp.concatenate(last, axis=-1))
 
 
 class ConvolutionalLSTM(nnx.Module):
@@ -135,6 +112,7 @@ class ConvolutionalLSTM(nnx.Module):
         kernel_size: int = 3,
         units: int = 64,
         layers: int = 1,
+        activation: Activation = "silu",
         rngs: nnx.Rngs,
     ):
         length, channels = input_shape
@@ -142,6 +120,7 @@ class ConvolutionalLSTM(nnx.Module):
         self.recurrent = Recurrent(
             LSTMLayer, (length, filters), outputs, units=units, layers=layers, rngs=rngs
         )
+        self.activation = as_function(activation)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.recurrent(jax.nn.silu(self.convolution(x)))
+        return self.recurrent(self.activation(self.convolution(x)))

@@ -6,9 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 from flax import nnx
 
-from denograd_jax.backbones._attention import Encoder
+from denograd_jax.backbones._attention import Encoder, FeatureTransformer
 from denograd_jax.backbones._feedforward import CNN, MLP, DLinear, LinearPath
 from denograd_jax.backbones._recurrent import ConvolutionalLSTM, GRULayer, LSTMLayer, Recurrent
+from denograd_jax.backbones._xlstm import XLSTM
 from denograd_jax.errors import BackboneError
 
 __all__ = ["Kind", "build", "names"]
@@ -32,7 +33,7 @@ def _with_linear_path(network: Callable[..., nnx.Module]) -> Callable[..., nnx.M
 
 
 _BACKBONES: dict[Kind, dict[str, Callable[..., nnx.Module]]] = {
-    "rows": {"mlp": MLP},
+    "rows": {"mlp": MLP, "ft_transformer": FeatureTransformer},
     "windows": {
         "mlp": _with_linear_path(functools.partial(MLP, widths=(128, 64))),
         "lstm": _with_linear_path(functools.partial(Recurrent, LSTMLayer)),
@@ -41,6 +42,7 @@ _BACKBONES: dict[Kind, dict[str, Callable[..., nnx.Module]]] = {
         "cnn_lstm": _with_linear_path(ConvolutionalLSTM),
         "dlinear": DLinear,
         "transformer": _with_linear_path(Encoder),
+        "xlstm": _with_linear_path(XLSTM),
     },
 }
 
