@@ -3,10 +3,11 @@
 import contextlib
 import copy
 import functools
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
+from flax import nnx
 
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
 from denograd_jax.bridges._examples import Call, calls_on, first_layer
@@ -14,14 +15,19 @@ from denograd_jax.bridges._exporting import Converted, convert, export, unsuppor
 from denograd_jax.bridges._program import predict_functions
 from denograd_jax.bridges._torch_check import mismatch
 from denograd_jax.bridges._torch_tensors import import_torch, read_params
+from denograd_jax.bridges.ports import Port, build, flax_from_state_dict, port_of
 from denograd_jax.errors import ModelError, UnsupportedError
 
-__all__ = ["evaluation_copy", "from_torch", "from_torch_on", "unsupported_ops"]
+__all__ = ["evaluation_copy", "flax_from_torch", "from_torch", "from_torch_on", "unsupported_ops"]
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16")
+Method: TypeAlias = Literal["auto", "export", "port"]
 
 
 def from_torch(
     module: Any,
     *example_inputs: Any,
+    method: Method = "auto",
     dynamic_batch: bool = True,
     dtype: str | None = None,
     check: bool = True,
@@ -39,6 +45,10 @@ def from_torch(
             with `batch_first=False` may expect `(W, n, C)`; the model takes `(n, W, C)` still.
         *example_inputs: One array of instances, `(n, ...)`; their values do not matter. May be
             left out where the first layer tells their shape.
+        method: "auto" exports the module, and runs one of our backbones in place of those of its
+            parts for which `register_port` names one, since that is faster; "export" does without
+            them. "port" looks for the backbone that computes what the whole module does, judging
+            by its layers (`flax_from_torch` gives that one as a Flax module).
         dynamic_batch: Whether the batch's size is left open. Else the module is exported for one
             instance, and batches go through `vmap`; so do modules whose batch cannot be left open.
         dtype: "float32", "float64", ... to cast the module to first; its own unless given.
@@ -50,17 +60,22 @@ def from_torch(
         (float64 computes as such only with `jax_enable_x64`.)
 
     Raises:
-        UnsupportedError: If the module cannot be exported, an operation has no rule, or the
-            instances of a batch interact; the message says what to do.
+        UnsupportedError: If the module cannot be exported, an operation has no rule, the
+            instances of a batch interact, or no backbone is like the module ("port"); the message
+            says what to do.
         ModelError: If its weights are not finite, or it does not run on the example.
         MissingExtraError: If PyTorch is not installed.
     """
+    if method not in get_args(Method):
+        raise UnsupportedError(f"method is {method!r}; expected one of {get_args(Method)}.")
+    if method == "port":
+        return _port_of(module, example_inputs, dtype).model
     module = evaluation_copy(module, dtype)
     (instances,) = _single_example(example_inputs)
     _refuse_nonfinite(read_params(module))
     differences = []
     for call in calls_on(module, instances):
-        converted, batched = _converted(call, dynamic_batch=dynamic_batch)
+        converted, batched = _converted(call, dynamic_batch=dynamic_batch, ports=method == "auto")
         predict, predict_batch = predict_functions(converted.program, batched=batched)
         difference = None
         if check:
@@ -69,6 +84,45 @@ def from_torch(
             return Model(predict, converted.params, predict_batch)
         differences.append(difference)
     raise UnsupportedError(f"cannot convert {type(module).__name__}: {differences[0]}.")
+
+
+def flax_from_torch(module: Any, *example_inputs: Any, dtype: str | None = None) -> nnx.Module:
+    """Convert a PyTorch module to the Flax backbone that computes the same, with its weights.
+
+    For going on with training in JAX; `state_dict_from_flax` is the way back. Which backbone it is
+    is read from the module's layers, and tried out: the backbone that is returned has the value and
+    the input gradient of the module. It takes windows as `(n, W, C)`, whatever the module takes.
+    The module is left as it was.
+
+    Args:
+        module: An MLP, LSTM, GRU, CNN, CNN-LSTM, DLinear, Transformer encoder, xLSTM (of the
+            package xlstm) or FT-Transformer (of rtdl_revisiting_models), with a linear head, as
+            `from_torch` takes it.
+        *example_inputs: As in `from_torch`.
+        dtype: As in `from_torch`.
+
+    Returns:
+        A module as of `denograd_jax.backbones.build`, called on a batch.
+
+    Raises:
+        UnsupportedError: If no backbone is like it.
+        ModelError, MissingExtraError: As `from_torch`.
+    """
+    candidate, model = _port_of(module, example_inputs, dtype)
+    return flax_from_state_dict(build(candidate.blueprint), model.params, candidate.names)
+
+
+def _port_of(module: Any, example_inputs: tuple[Any, ...], dtype: str | None) -> Port:
+    module = evaluation_copy(module, dtype)
+    (instances,) = _single_example(example_inputs)
+    _refuse_nonfinite(read_params(module))
+    failures = []
+    for call in calls_on(module, instances):
+        try:
+            return port_of(call)
+        except UnsupportedError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def from_torch_on(module: Any, instances: Any | None) -> Model:
@@ -124,16 +178,18 @@ def unsupported_ops(module: Any, *example_inputs: Any) -> tuple[str, ...]:
     return unsupported_operations(export(call.module, (call.example,), dynamic=()))
 
 
-def _converted(call: Call, *, dynamic_batch: bool) -> tuple[Converted, bool]:
+def _converted(call: Call, *, dynamic_batch: bool, ports: bool) -> tuple[Converted, bool]:
     """With as many axes left open as the module allows; and whether the batch is one of them."""
     attempts = dict.fromkeys([call.open_axes, (0,)]) if dynamic_batch else {}
     for axes in attempts:
         try:
-            return convert(export(call.module, (call.example,), dynamic=axes)), True
+            exported = export(call.module, (call.example,), dynamic=axes, ports=ports)
+            return convert(exported), True
         except UnsupportedError as error:
             if not _is_about_sizes(error):
                 raise
-    return convert(export(call.module, (call.example[:1],), dynamic=())), False
+    single = export(call.module, (call.example[:1],), dynamic=(), ports=ports)
+    return convert(single), False
 
 
 def _is_about_sizes(error: UnsupportedError) -> bool:
@@ -164,7 +220,14 @@ def evaluation_copy(module: Any, dtype: str | None) -> Any:
             f"cannot convert {type(module).__name__}: it cannot be copied ({error}). Pass the part "
             "of it that predicts."
         ) from error
-    return copied if dtype is None else copied.to(getattr(torch, str(np.dtype(dtype))))
+    return copied if dtype is None else copied.to(_torch_dtype(dtype))
+
+
+def _torch_dtype(dtype: str) -> Any:
+    name = getattr(dtype, "__name__", str(dtype)).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise UnsupportedError(f"dtype is {dtype!r}; expected one of {', '.join(_DTYPES)}.")
+    return getattr(import_torch(), name)
 
 
 def _refuse_nonfinite(params: dict[str, np.ndarray]) -> None:

@@ -2,17 +2,19 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from denograd_jax.bridges._torch_tensors import import_torch
 from denograd_jax.errors import UnsupportedError
 
-__all__ = ["register_rewrite", "rewritten"]
+__all__ = ["add_port", "register_rewrite", "rewritten"]
 
-Rewrite: TypeAlias = Callable[[Any], Callable[..., Any]]
+Rewrite: TypeAlias = Callable[[Any], Callable[..., Any] | None]
+"""A module to the function to be traced in place of its forward, or None to leave it alone."""
 
 _REWRITES: dict[str, Rewrite] = {}
+_PORTS: dict[str, Rewrite] = {}
 
 
 def register_rewrite(cls: str) -> Callable[[Rewrite], Rewrite]:
@@ -20,7 +22,7 @@ def register_rewrite(cls: str) -> Callable[[Rewrite], Rewrite]:
 
     For modules that `torch.export` refuses, or unrolls, though what they compute is innocent. What
     is decorated takes such a module and returns the function to be traced in place of its
-    `forward`; it must compute the same.
+    `forward`, or None to leave it alone; it must compute the same.
 
     Args:
         cls: The class by its full name, such as "torch.nn.modules.rnn.LSTM". Subclasses with a
@@ -34,15 +36,22 @@ def register_rewrite(cls: str) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
+def add_port(cls: str, rewrite: Rewrite) -> None:
+    """Register the rewrite of a module that a backbone stands in for; see `register_port`."""
+    _PORTS[cls] = rewrite
+
+
 @contextlib.contextmanager
-def rewritten(module: Any) -> Iterator[None]:
+def rewritten(module: Any, *, ports: bool) -> Iterator[None]:
     """Exchange what is registered, in the module and all its children, for a while."""
+    registered = _REWRITES | _PORTS if ports else _REWRITES
     changed = []
     try:
         for child in module.modules():
-            found = _rewrite_of(child)
-            if found is not None:
-                child.forward = found(child)
+            rewrite = _rewrite_of(child, registered)
+            forward = None if rewrite is None else rewrite(child)
+            if forward is not None:
+                child.forward = forward
                 changed.append(child)
         yield
     finally:
@@ -50,14 +59,14 @@ def rewritten(module: Any) -> Iterator[None]:
             del child.forward
 
 
-def _rewrite_of(module: Any) -> Rewrite | None:
+def _rewrite_of(module: Any, registered: Mapping[str, Rewrite]) -> Rewrite | None:
     forward = type(module).forward
     if "forward" in vars(module):
         return None
     for cls in type(module).__mro__:
         name = f"{cls.__module__}.{cls.__qualname__}"
-        if name in _REWRITES and getattr(cls, "forward", None) is forward:
-            return _REWRITES[name]
+        if name in registered and getattr(cls, "forward", None) is forward:
+            return registered[name]
     return None
 
 
