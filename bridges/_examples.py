@@ -47,9 +47,10 @@ def calls_on(module: Any, instances: Any | None) -> Iterator[Call]:
             example = torch.as_tensor(candidate.instances, dtype=dtype)
         works = False
         for called in _arrangements(module, example):
-            failed = _failure(called, example)
+            failed, found = _tried(called, example)
             failure = failure if failed is None else f"{tuple(example.shape)}: {failed}"
             if failed is None:
+                _refuse_output(module, found)
                 works = True
                 yield Call(called, example, candidate.open_axes)
         if works:
@@ -70,7 +71,12 @@ class _Candidate(NamedTuple):
 def _given(instances: Any) -> _Candidate:
     if hasattr(instances, "detach"):
         instances = instances.detach().cpu()
-    array = np.asarray(instances, dtype=np.float64)
+    try:
+        array = np.asarray(instances, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"the example input must be an array of numbers, (n, ...), not {instances!r:.100}."
+        ) from error
     if array.ndim < 1 or len(array) == 0:
         raise UnsupportedError(
             f"the example input must be instances, (n, ...), not of shape {array.shape}."
@@ -124,11 +130,32 @@ def _arrangements(module: Any, example: Any) -> Iterator[Any]:
         yield turned
 
 
-def _failure(module: Any, example: Any) -> str | None:
+def _tried(module: Any, example: Any) -> tuple[str | None, Any]:
+    """Why the module fails on the example, if it does; else what it returns."""
     torch = import_torch()
     try:
         with torch.inference_mode(False), torch.no_grad():
-            module(example.clone())
+            return None, module(example.clone())
     except Exception as error:  # whatever a user's forward may raise
-        return str(error).strip().partition("\n")[0][:200]
-    return None
+        return str(error).strip().partition("\n")[0][:200], None
+
+
+def _refuse_output(module: Any, found: Any) -> None:
+    """Of anything but one tensor with a gradient, for each instance."""
+    torch = import_torch()
+    name = type(module).__name__
+    if not isinstance(found, torch.Tensor):
+        raise UnsupportedError(
+            f"{name} returns a {type(found).__name__} instead of a tensor: wrap it in a module "
+            "whose forward returns the prediction alone."
+        )
+    if not found.is_floating_point():
+        raise UnsupportedError(
+            f"{name} returns {found.dtype}, which has no gradient: wrap it in a module whose "
+            "forward returns numbers before they are rounded or compared."
+        )
+    if found.dim() == 0:
+        raise UnsupportedError(
+            f"{name} returns one number for the whole batch; expected one prediction for each "
+            "instance, (n, q) or (n,)."
+        )

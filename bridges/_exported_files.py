@@ -7,6 +7,7 @@ nothing else than tensors and a graph of known operations.
 
 import ast
 import functools
+import importlib
 import io
 import json
 import re
@@ -68,7 +69,7 @@ def read_exported_program(path: Path) -> Any:
     except DenogradError:
         raise
     except Exception as error:  # whatever torch raises on what it cannot read
-        told = str(error).strip().partition("\n")[0] or type(error).__name__
+        told = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise FileError(
             f"{path} cannot be read as a file of torch.export.save: {told:.300}."
         ) from error
@@ -84,6 +85,7 @@ def _copied(path: Path) -> io.BytesIO:
                 "by torch.export.save of torch 2.9 or newer, not by torch.save or torch.jit.save."
             )
         kept = {name: archive.read(full) for name, full in entries.items() if _KEPT.fullmatch(name)}
+    _refuse_newer(path, json.loads(kept[_PROGRAM]))
     for name in _CONFIGS:
         _refuse_pickled(path, json.loads(kept[name])["config"], kept)
     kept[_PROGRAM] = json.dumps(_harmless(path, json.loads(kept[_PROGRAM]))).encode()
@@ -94,6 +96,20 @@ def _copied(path: Path) -> io.BytesIO:
             archive.writestr(f"model/{name}", content)
     copied.seek(0)
     return copied
+
+
+def _refuse_newer(path: Path, program: dict[str, Any]) -> None:
+    """Torch itself would only log that it does not know the format."""
+    try:
+        known = importlib.import_module("torch._export.serde.schema").SCHEMA_VERSION[0]
+    except (ImportError, AttributeError):  # private, and may have moved: torch then refuses
+        return
+    version = program["schema_version"]["major"]
+    if version > known:
+        raise FileError(
+            f"{path} cannot be read: it has version {version} of the format, written by torch "
+            f"{program.get('torch_version', '')}; this torch knows {known}. Update it."
+        )
 
 
 def _refuse_pickled(path: Path, config: dict[str, Any], kept: dict[str, bytes]) -> None:

@@ -1,6 +1,7 @@
 """From a PyTorch module to a program: `torch.export`, decomposition, and reading its graph."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -20,6 +21,8 @@ __all__ = ["Converted", "convert", "export", "unsupported_operations"]
 
 # What only checks or annotates; a program has no use for it.
 _SILENT = ("aten._assert", "aten.sym_constrain", "aten._functional_assert")
+# What no rule can do: shapes and numbers of Python must be known before values are.
+_BY_VALUE = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.item")
 
 
 class Converted(NamedTuple):
@@ -29,20 +32,27 @@ class Converted(NamedTuple):
     params: dict[str, np.ndarray]
 
 
-def export(module: Any, examples: tuple[Any, ...], *, dynamic: tuple[int, ...] = (0,)) -> Any:
+def export(
+    module: Any,
+    examples: tuple[Any, ...],
+    *,
+    dynamic: tuple[int, ...] = (0,),
+    ports: bool = True,
+) -> Any:
     """`torch.export` of a module in evaluation mode; some forwards are exchanged meanwhile.
 
     Args:
         module: Called on the examples.
         examples: Tensors; the axes in `dynamic` have another size than 1.
         dynamic: Axes of the examples whose size is left open.
+        ports: Whether backbones stand in for what `register_port` names.
 
     Raises:
         UnsupportedError: If it cannot be exported; the message says why and what to do.
     """
     torch = import_torch()
     open_axes = tuple(dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC) for _ in examples)
-    with _quiet_export(), rewritten(module):
+    with _quiet_export(), rewritten(module, ports=ports):
         try:
             return torch.export.export(
                 module, examples, dynamic_shapes=open_axes if dynamic else None, strict=False
@@ -86,6 +96,12 @@ def convert(exported: Any) -> Converted:
     _refuse_no_grad(exported.graph_module)
     exported = _decomposed(exported)
     missing = _missing(exported.graph_module)
+    if by_value := [name for name in missing if name.startswith(_BY_VALUE)]:
+        raise UnsupportedError(
+            f"sizes or Python numbers depend on the values of a tensor ({', '.join(by_value)}: "
+            "item(), nonzero(), a mask as index). Write it with torch.where, or use "
+            "bridges.from_torch_callback, which calls PyTorch itself."
+        )
     if missing:
         raise UnsupportedError(
             f"no rule in JAX for {', '.join(missing)}: give it one with "
@@ -102,13 +118,15 @@ def unsupported_operations(exported: Any) -> tuple[str, ...]:
 
 
 def _decomposed(exported: Any) -> Any:
-    torch = import_torch()
-    table = torch.export.default_decompositions()
-    kept = [op for op in table if rule_of(str(op)) is not None]
-    for op in kept:
-        del table[op]
+    ruleless = {op: made for op, made in _decompositions() if rule_of(str(op)) is None}
     with _quiet_export():
-        return exported.run_decompositions(table)
+        return exported.run_decompositions(ruleless)
+
+
+@functools.cache
+def _decompositions() -> tuple[tuple[Any, Any], ...]:
+    """Operations of torch and what they are made of; torch looks them all up anew each time."""
+    return tuple(import_torch().export.default_decompositions().items())
 
 
 def _refuse_no_grad(graph_module: Any) -> None:
@@ -218,7 +236,7 @@ class _Reader:
         result = self._argument(output.args[0], found)
         if given is None:
             return Program(tuple(sources), tuple(operations), result)
-        return _without_unused(Program(tuple(sources), tuple(operations), _single(result)))
+        return Program(tuple(sources), tuple(operations), _single(result))
 
     def _attribute(self, module: Any, target: str) -> Any:
         value = module
@@ -264,10 +282,6 @@ def _single(result: Any) -> Value:
         f"the module returns {len(result) if isinstance(result, tuple) else 'no'} tensors instead "
         "of one: wrap it in a module whose forward returns the prediction alone."
     )
-
-
-def _without_unused(program: Program) -> Program:
-    return program
 
 
 def _refusal(module: Any, error: Exception) -> UnsupportedError:

@@ -83,7 +83,10 @@ def load(path: str | os.PathLike[str]) -> Model:
             arrays = {name: archive[name] for name in archive.files}
         text = json.loads(arrays.pop("program").tobytes())
         if text["format"] != _FORMAT:
-            raise ValueError(f"its format is {text['format']!r:.100}, not {_FORMAT!r}")
+            raise ValueError(
+                f"its format is {text['format']!r:.100}, not {_FORMAT!r}; another version of "
+                "denograd_jax wrote it: load it with that one, or update"
+            )
         params = {
             name: _typed(arrays[f"weight {name}"], dtype) for name, dtype in text["dtypes"].items()
         }

@@ -4,9 +4,10 @@ A program knows the *names* of weights, not their values: programs of equal arch
 keys, and share what has been compiled for the first of them.
 """
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ import numpy as np
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
 from denograd_jax.bridges import aten  # noqa: F401  # registers the rules
 from denograd_jax.bridges._registry import rule_of
-from denograd_jax.errors import UnsupportedError
+from denograd_jax.errors import DenogradError, ModelError, UnsupportedError
 
 __all__ = [
     "Constant",
@@ -159,14 +160,31 @@ def predict_functions(
     """
 
     def predict_batch(params: Params, x: Instances) -> jax.Array:
-        found: jax.Array = program(params, (x,))
-        return found
+        with _blaming(x):
+            found: jax.Array = program(params, (x,))
+            return found
 
     def predict(params: Params, x: Instance) -> jax.Array:
-        return predict_batch(params, x[None])[0]
+        with _blaming(x):
+            found: jax.Array = program(params, (x[None],))[0]
+            return found
 
     predict.program = program, batched  # type: ignore[attr-defined]  # for `program_of`
     return predict, predict_batch if batched else None
+
+
+@contextlib.contextmanager
+def _blaming(x: Any) -> Iterator[None]:
+    """Tells which input it was that an operation could not take."""
+    try:
+        yield
+    except DenogradError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"the converted model fails on an input of shape {jnp.shape(x)} and type "
+            f"{jnp.result_type(x)}; expected what the PyTorch module takes ({error})"
+        ) from error
 
 
 def program_of(model: Model) -> tuple[Program, bool]:

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the bridges need PyTorch")
 
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,6 +101,34 @@ def test_an_example_of_whole_numbers_is_an_example_of_their_shape(dtype):
     assert model.predict(model.params, np.ones(3, dtype)).dtype == jnp.float32
 
 
+@pytest.mark.parametrize("make", [lambda: nn.Linear(3, 1), LastStep])
+def test_a_model_called_on_another_width_says_so(make):
+    model = bridges.from_torch(make())
+    shape = (4, 7) if make is not LastStep else (4, 5, 7)
+    with pytest.raises(ModelError, match=rf"fails on an input of shape \({str(shape)[1:-1]}\)"):
+        jax.jit(model.predict_batch)(model.params, jnp.zeros(shape))
+    with pytest.raises(ModelError, match=rf"fails on an input of shape \({str(shape[1:])[1:-1]}"):
+        jax.vmap(model.predict, (None, 0))(model.params, jnp.zeros(shape))
+
+
+def test_a_recurrent_model_called_on_whole_numbers_says_so():
+    model = bridges.from_torch(LastStep())
+    with pytest.raises(ModelError, match=r"input of shape \(4, 5, 3\) and type int32"):
+        model.predict_batch(model.params, jnp.zeros((4, 5, 3), int))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float31", np.int8])
+def test_a_module_is_cast_to_floating_point_only(dtype):
+    with pytest.raises(UnsupportedError, match="expected one of float32, float64"):
+        bridges.from_torch(nn.Linear(3, 1), dtype=dtype)
+
+
+def test_numbers_read_from_tensors_are_refused():
+    """They decide what is computed."""
+    with pytest.raises(UnsupportedError, match=r"item\(\).*torch.where.*from_torch_callback"):
+        bridges.from_torch(Applied(lambda y: y * y.abs().sum().item()))
+
+
 def test_a_module_of_whole_numbers_is_refused():
     """Nothing could be moved along its gradient."""
     module = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, 1))
@@ -107,7 +136,6 @@ def test_a_module_of_whole_numbers_is_refused():
         bridges.from_torch(module, np.zeros((2, 3), int))
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy's own ValueError comes through")
 @pytest.mark.parametrize("example", [np.array([["a", "b", "c"]]), "mlp", [[1, 2, 3], [1, 2]]])
 def test_an_example_that_is_no_array_of_numbers_is_refused(example):
     with pytest.raises(UnsupportedError, match="example input"):
@@ -118,18 +146,21 @@ def test_an_example_that_is_no_array_of_numbers_is_refused(example):
 
 
 OUTPUTS = {
-    "tuple of one": (lambda y: (y,), "it returns a tuple instead of a tensor"),
-    "dictionary of one": (lambda y: {"mean": y}, "it returns a dict instead of a tensor"),
-    "dictionary": (lambda y: {"mean": y, "size": y.exp()}, "2 tensors instead of one: wrap it"),
-    "nested": (lambda y: {"of all": [y, (y, y)]}, "3 tensors instead of one: wrap it"),
-    "nothing": (lambda y: None, "no tensors instead of one: wrap it"),
+    "tuple of one": (lambda y: (y,), "returns a tuple instead of a tensor: wrap it"),
+    "dictionary of one": (lambda y: {"mean": y}, "returns a dict instead of a tensor: wrap it"),
+    "nested": (lambda y: {"of all": [y, (y, y)]}, "returns a dict instead of a tensor: wrap it"),
+    "nothing": (lambda y: None, "returns a NoneType instead of a tensor: wrap it"),
+    "classes": (lambda y: y.argmax(-1), "returns torch.int64, which has no gradient: wrap it"),
+    "signs": (lambda y: y > 0, "returns torch.bool, which has no gradient: wrap it"),
+    "one number": (lambda y: y.sum(), "one number for the whole batch; expected one prediction"),
 }
 
 
+@pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(("function", "message"), OUTPUTS.values(), ids=OUTPUTS)
-def test_outputs_other_than_one_tensor_are_refused(function, message):
+def test_outputs_other_than_one_tensor_are_refused(function, message, check):
     with pytest.raises(UnsupportedError, match=message):
-        bridges.from_torch(Applied(function))
+        bridges.from_torch(Applied(function), check=check)
 
 
 @pytest.mark.parametrize("name", ["dictionary of one", "nothing"])
