@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 CASES = {
     "agreement": [],
+    "bridges": ["--batch", "20", "--repeats", "1", "--cases", "mlp", "dlinear"],
     "scaling": ["--steps", "1e4", "2e4", "--repeats", "1", "--devices", "2"],
     "solvers": ["--steps", "300", "--window", "4"],
     "speed": ["--quick", "--no-peers", "--repeats", "1", "--cases", "mlp", "dlinear"],
@@ -20,7 +21,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_benchmark(name):
-    if name == "speed":
+    if name in ("bridges", "speed"):
         pytest.importorskip("torch")
     lenient = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     found = subprocess.run(
