@@ -51,12 +51,12 @@ def from_torch_callback(module: Any, example: Any, *, rows_independent: bool = F
     called = next(iter(calls_on(module, example)))
     weights = dict(module.named_parameters())
     weights |= {n: b for n, b in module.named_buffers() if b.is_floating_point()}
-    with torch.no_grad():
-        output = called.module(called.example)
-    if not isinstance(output, torch.Tensor):
+    with torch.enable_grad():
+        output = called.module(called.example.clone().requires_grad_())
+    if not output.requires_grad:
         raise UnsupportedError(
-            f"{type(module).__name__} returns a {type(output).__name__} instead of a tensor: wrap "
-            "it in a module whose forward returns the prediction alone."
+            f"{type(module).__name__} gives no gradient by its input: its forward cuts it off, by "
+            "torch.no_grad() or detach() perhaps."
         )
 
     def forward(x: Any, *values: Any) -> tuple[Any, ...]:

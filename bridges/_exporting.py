@@ -51,6 +51,11 @@ def export(
         UnsupportedError: If it cannot be exported; the message says why and what to do.
     """
     torch = import_torch()
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            "a module of TorchScript cannot be exported: pass the module that it was made from, or "
+            "use bridges.from_torch_callback, which calls PyTorch itself."
+        )
     open_axes = tuple(dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC) for _ in examples)
     with _quiet_export(), rewritten(module, ports=ports):
         try:
@@ -177,7 +182,7 @@ class _Reader:
     def __init__(self, exported: Any):
         self._exported = exported
         self._params: dict[str, np.ndarray] = {}
-        self._names: dict[int, str] = {}  # of weights already read: tied ones are read once
+        self._names: dict[Any, str] = {}  # of weights already read: tied ones are read once
 
     def converted(self) -> Converted:
         module = self._exported.graph_module
@@ -192,11 +197,16 @@ class _Reader:
         for spec in signature.input_specs:
             kind = spec.kind.name
             if kind == "USER_INPUT":
-                found[spec.arg.name] = Input(position)
+                found[spec.arg.name] = Input(position, self._sizes(spec.arg.name))
                 position += 1
             else:
                 found[spec.arg.name] = self._tensor(kind, spec.target)
         return found
+
+    def _sizes(self, name: str) -> tuple[int | None, ...]:
+        (node,) = (node for node in self._exported.graph.nodes if node.name == name)
+        shape = node.meta["val"].shape
+        return tuple(size if isinstance(size, int) else None for size in shape)
 
     def _tensor(self, kind: str, target: str) -> Weight | Constant:
         """Floating-point parameters and buffers are weights, all else is part of the program."""
@@ -206,12 +216,10 @@ class _Reader:
         array = to_numpy(value)
         if kind == "CONSTANT_TENSOR" or not value.is_floating_point():
             return Constant(array)
-        name = self._names.setdefault(value.data_ptr() if value.numel() else id(value), target)
-        if name not in self._params or self._params[name].shape == array.shape:
-            self._params.setdefault(name, array)
-            return Weight(name)
-        self._params[target] = array  # a view of another shape on the same memory
-        return Weight(target)
+        memory = value.data_ptr() if value.numel() else id(value)
+        name = self._names.setdefault((memory, value.shape, value.stride()), target)
+        self._params.setdefault(name, array)
+        return Weight(name)
 
     def _program(self, module: Any, given: Mapping[str, Any] | None) -> Program:
         sources: list[Any] = []
@@ -234,9 +242,15 @@ class _Reader:
                 found[node] = Value(len(sources) + len(operations) - 1)
         (output,) = (node for node in nodes if node.op == "output")
         result = self._argument(output.args[0], found)
-        if given is None:
-            return Program(tuple(sources), tuple(operations), result)
-        return Program(tuple(sources), tuple(operations), _single(result))
+        if given is not None:
+            result = _single(self._of_user(result))
+        return Program(tuple(sources), tuple(operations), result)
+
+    def _of_user(self, results: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Without the new values of buffers and inputs that the module writes to."""
+        specs = self._exported.graph_signature.output_specs
+        kinds = [spec.kind.name for spec in specs]
+        return tuple(r for r, k in zip(results, kinds, strict=True) if k == "USER_OUTPUT")
 
     def _attribute(self, module: Any, target: str) -> Any:
         value = module

@@ -43,6 +43,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         UnsupportedError: If the model is of another kind.
         FileError: If the file cannot be written.
     """
+    if not isinstance(model, Model):
+        raise UnsupportedError(f"expected a Model, as of from_torch, not {model!r:.100}.")
     program, batched = program_of(model)
     params = {name: np.asarray(value) for name, value in model.params.items()}
     constants: list[np.ndarray] = []
@@ -149,7 +151,7 @@ def _encoded(part: Any, constants: list[np.ndarray]) -> Any:
         case Operation():
             return {"operation": [part.name, encode(part.arguments), encode(part.options)]}
         case Input():
-            return {"input": part.position}
+            return {"input": [part.position, encode(part.sizes)]}
         case Value():
             return {"value": part.position}
         case Weight():
@@ -173,8 +175,7 @@ def _decoded(part: Any, arrays: dict[str, np.ndarray]) -> Any:
     ((kind, body),) = part.items()
     if kind == "constant":
         return Constant(_typed(arrays[f"constant {body[0]}"], body[1]))
-    build = {"input": Input, "value": Value, "weight": Weight}
-    if kind in build:
-        return build[kind](body)
-    several = {"program": Program, "operation": Operation, "complex": complex}
+    if kind in ("value", "weight"):
+        return Value(body) if kind == "value" else Weight(body)
+    several = {"input": Input, "program": Program, "operation": Operation, "complex": complex}
     return several[kind](*(_decoded(item, arrays) for item in body))

@@ -2,19 +2,18 @@
 
 import contextlib
 import copy
-import functools
+import warnings
 from typing import Any, Literal, TypeAlias, get_args
 
-import jax
 import numpy as np
 from flax import nnx
 
-from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
+from denograd_jax._types import Model
 from denograd_jax.bridges._examples import Call, calls_on, first_layer
 from denograd_jax.bridges._exporting import Converted, convert, export, unsupported_operations
 from denograd_jax.bridges._program import predict_functions
 from denograd_jax.bridges._torch_check import mismatch
-from denograd_jax.bridges._torch_tensors import import_torch, read_params
+from denograd_jax.bridges._torch_tensors import cast, import_torch
 from denograd_jax.bridges.ports import Port, build, flax_from_state_dict, port_of
 from denograd_jax.errors import ModelError, UnsupportedError
 
@@ -70,12 +69,28 @@ def from_torch(
         raise UnsupportedError(f"method is {method!r}; expected one of {get_args(Method)}.")
     if method == "port":
         return _port_of(module, example_inputs, dtype).model
-    module = evaluation_copy(module, dtype)
     (instances,) = _single_example(example_inputs)
-    _refuse_nonfinite(read_params(module))
+    return _from_evaluated(
+        evaluation_copy(module, dtype),
+        instances,
+        dynamic_batch=dynamic_batch,
+        ports=method == "auto",
+        check=check,
+    )
+
+
+def _from_evaluated(
+    module: Any,
+    instances: Any | None,
+    *,
+    dynamic_batch: bool = True,
+    ports: bool = True,
+    check: bool = True,
+) -> Model:
+    _refuse_nonfinite(module)
     differences = []
     for call in calls_on(module, instances):
-        converted, batched = _converted(call, dynamic_batch=dynamic_batch, ports=method == "auto")
+        converted, batched = _converted(call, dynamic_batch=dynamic_batch, ports=ports)
         predict, predict_batch = predict_functions(converted.program, batched=batched)
         difference = None
         if check:
@@ -115,7 +130,7 @@ def flax_from_torch(module: Any, *example_inputs: Any, dtype: str | None = None)
 def _port_of(module: Any, example_inputs: tuple[Any, ...], dtype: str | None) -> Port:
     module = evaluation_copy(module, dtype)
     (instances,) = _single_example(example_inputs)
-    _refuse_nonfinite(read_params(module))
+    _refuse_nonfinite(module)
     failures = []
     for call in calls_on(module, instances):
         try:
@@ -129,7 +144,8 @@ def from_torch_on(module: Any, instances: Any | None) -> Model:
     """`from_torch` for a module that gets instances as a layout cuts them.
 
     A module whose first layer is a convolution over time is called on windows turned around,
-    `(n, C, W)`, as in the PyTorch package denograd; unless it does not run on these.
+    `(n, C, W)`, as in the PyTorch package denograd; unless it does not run on these, or turns
+    windows around itself.
 
     Args:
         module: As `from_torch` takes it.
@@ -141,30 +157,29 @@ def from_torch_on(module: Any, instances: Any | None) -> Model:
     Raises:
         UnsupportedError, ModelError, MissingExtraError: As `from_torch`.
     """
-    if instances is None:
-        return from_torch(module)
-    if np.ndim(instances) == 3 and first_layer(module)[0] == "Conv1d":
+    module = evaluation_copy(module, None)
+    windows = instances is not None and np.ndim(instances) == 3
+    if windows and first_layer(module)[0] == "Conv1d" and _takes_channels_first(module, instances):
+        turned = copy.copy(module)
+        turned.forward = lambda x: module(x.transpose(1, 2))
         with contextlib.suppress(ModelError):
-            turned = from_torch(module, np.swapaxes(np.asarray(instances), 1, 2))
-            predict, predict_batch = _channels_last(turned.predict, turned.predict_batch)
-            return Model(predict, turned.params, predict_batch)
-    return from_torch(module, instances)
+            return _from_evaluated(turned, instances)
+    return _from_evaluated(module, instances)
 
 
-@functools.lru_cache(maxsize=256)
-def _channels_last(
-    predict: Predict, predict_batch: PredictBatch | None
-) -> tuple[Predict, PredictBatch | None]:
-    """The same functions of `(W, C)` instead of `(C, W)`; equal ones for equal ones."""
-
-    def one(params: Params, x: Instance) -> jax.Array:
-        return predict(params, x.T)
-
-    def batch(params: Params, x: Instances) -> jax.Array:
-        assert predict_batch is not None
-        return predict_batch(params, x.swapaxes(1, 2))
-
-    return one, None if predict_batch is None else batch
+def _takes_channels_first(module: Any, windows: Any) -> bool:
+    """False if the first convolution of a module sees its input turned around."""
+    torch = import_torch()
+    convolution = next(child for child in module.modules() if type(child).__name__ == "Conv1d")
+    seen: list[Any] = []
+    handle = convolution.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = torch.randn(np.shape(windows), generator=torch.Generator().manual_seed(0))
+    x = x.to(convolution.weight.dtype)
+    with contextlib.suppress(Exception), torch.no_grad():  # it may run on other axes only
+        module(x)
+    handle.remove()
+    turned = x.transpose(1, 2)
+    return not (seen and seen[0].shape == turned.shape and bool((seen[0] == turned).all()))
 
 
 def unsupported_ops(module: Any, *example_inputs: Any) -> tuple[str, ...]:
@@ -184,12 +199,26 @@ def _converted(call: Call, *, dynamic_batch: bool, ports: bool) -> tuple[Convert
     for axes in attempts:
         try:
             exported = export(call.module, (call.example,), dynamic=axes, ports=ports)
+            _refuse_branch_on_batch(exported)
             return convert(exported), True
         except UnsupportedError as error:
             if not _is_about_sizes(error):
                 raise
     single = export(call.module, (call.example[:1],), dynamic=(), ports=ports)
     return convert(single), False
+
+
+def _refuse_branch_on_batch(exported: Any) -> None:
+    """Export would follow the branch of the example for batches of any size."""
+    (name,) = exported.graph_signature.user_inputs
+    (node,) = (node for node in exported.graph.nodes if node.name == name)
+    size = node.meta["val"].shape[0]
+    limits = None if isinstance(size, int) else exported.range_constraints.get(size.node.expr)
+    if limits is not None and (limits.lower > 2 or limits.upper < 2**31):
+        raise UnsupportedError(
+            "a branch of its forward depends on the number of instances in a batch: the model must "
+            "give each the same prediction whatever the others."
+        )
 
 
 def _is_about_sizes(error: UnsupportedError) -> bool:
@@ -212,15 +241,31 @@ def evaluation_copy(module: Any, dtype: str | None) -> Any:
     torch = import_torch()
     if not isinstance(module, torch.nn.Module):
         raise UnsupportedError(f"expected an instance of torch.nn.Module, got {module!r:.200}.")
+    if any(torch.nn.parameter.is_lazy(parameter) for parameter in module.parameters()):
+        raise UnsupportedError(
+            f"{type(module).__name__} has lazy layers without weights yet: call it once first."
+        )
     try:
-        with torch.inference_mode(False):
-            copied = copy.deepcopy(module).eval().cpu()
+        with torch.inference_mode(False), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about what is copied
+            copied = copy.deepcopy(module, _copies_of_results(module)).eval().cpu()
     except Exception as error:  # whatever the attributes of a user's module may raise
         raise UnsupportedError(
             f"cannot convert {type(module).__name__}: it cannot be copied ({error}). Pass the part "
             "of it that predicts."
         ) from error
-    return copied if dtype is None else copied.to(_torch_dtype(dtype))
+    return copied if dtype is None else cast(copied, _torch_dtype(dtype))
+
+
+def _copies_of_results(module: Any) -> dict[int, Any]:
+    """What modules keep of their last forward, an attention say, which torch does not copy."""
+    torch = import_torch()
+    return {
+        id(value): value.detach().clone()
+        for child in module.modules()
+        for value in vars(child).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
 
 
 def _torch_dtype(dtype: str) -> Any:
@@ -230,9 +275,13 @@ def _torch_dtype(dtype: str) -> Any:
     return getattr(import_torch(), name)
 
 
-def _refuse_nonfinite(params: dict[str, np.ndarray]) -> None:
-    for name, value in params.items():
-        if not np.isfinite(value).all():
+def _refuse_nonfinite(module: Any) -> None:
+    """Infinite buffers are masks."""
+    torch = import_torch()
+    finite = {name: parameter.isfinite().all() for name, parameter in module.named_parameters()}
+    numbers = {name: ~torch.isnan(buffer).any() for name, buffer in module.named_buffers()}
+    for name, sound in {**finite, **numbers}.items():
+        if not sound:
             raise ModelError(
                 f"{name} of the PyTorch module holds values that are not finite (its training "
                 "diverged?): train it again, with a smaller learning rate or scaled data."

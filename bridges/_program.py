@@ -17,7 +17,7 @@ import numpy as np
 
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
 from denograd_jax.bridges import aten  # noqa: F401  # registers the rules
-from denograd_jax.bridges._registry import rule_of
+from denograd_jax.bridges._registry import rule_of, rules_version
 from denograd_jax.errors import DenogradError, ModelError, UnsupportedError
 
 __all__ = [
@@ -34,9 +34,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Input:
-    """An argument of the program, by position."""
+    """An argument of the program, by position; and its sizes, None where one is left open.
+
+    A program holds sizes as numbers, so that it would be wrong, not refused, on others.
+    """
 
     position: int
+    sizes: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,20 @@ def _read(source: Source, params: Mapping[str, Any], inputs: Sequence[Any]) -> A
     if isinstance(source, Input):
         return inputs[source.position]
     array = params[source.name] if isinstance(source, Weight) else source.array
+    _refuse_wide_integers(array)
     return jnp.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+def _refuse_wide_integers(array: Any) -> None:
+    """JAX would cut them off, unless it is told to compute in 64 bits."""
+    whole = isinstance(array, np.ndarray) and array.dtype.kind in "iu" and array.size
+    if whole and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ModelError(
+                f"the model holds the whole number {int(np.abs(array).max())}, which needs 64 "
+                'bits: set jax.config.update("jax_enable_x64", True) first.'
+            )
 
 
 def _call(operation: Operation, params: Mapping[str, Any], values: Sequence[Any]) -> Any:
@@ -146,31 +163,52 @@ def _resolve(argument: Any, params: Mapping[str, Any], values: Sequence[Any]) ->
     return argument
 
 
-@functools.lru_cache(maxsize=256)
 def predict_functions(
     program: Program, *, batched: bool = True
 ) -> tuple[Predict, PredictBatch | None]:
     """`predict` and `predict_batch` of a program of one input and one output.
 
-    Equal programs give the *same* function objects.
+    Equal programs give the *same* function objects, as long as no rule is exchanged for another.
 
     Args:
         program: What a batch, or a batch of one instance, goes through.
         batched: Whether it is for batches of any size; else there is no `predict_batch`.
     """
+    return _predict_functions(program, batched, rules_version())
+
+
+@functools.lru_cache(maxsize=256)
+def _predict_functions(
+    program: Program, batched: bool, version: int
+) -> tuple[Predict, PredictBatch | None]:
+    (sizes,) = (source.sizes for source in program.sources if isinstance(source, Input))
 
     def predict_batch(params: Params, x: Instances) -> jax.Array:
+        _refuse_sizes(jnp.shape(x), sizes)
         with _blaming(x):
             found: jax.Array = program(params, (x,))
             return found
 
     def predict(params: Params, x: Instance) -> jax.Array:
+        _refuse_sizes(jnp.shape(x), sizes and sizes[1:])
         with _blaming(x):
             found: jax.Array = program(params, (x[None],))[0]
             return found
 
     predict.program = program, batched  # type: ignore[attr-defined]  # for `program_of`
     return predict, predict_batch if batched else None
+
+
+def _refuse_sizes(shape: tuple[int, ...], sizes: tuple[int | None, ...] | None) -> None:
+    if sizes is None:
+        return
+    alike = [size in (None, given) for size, given in zip(sizes, shape, strict=False)]
+    if len(shape) != len(sizes) or not all(alike):
+        wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+        raise ModelError(
+            f"the converted model fails on an input of shape {shape}: it was converted for "
+            f"({wanted}). Convert the module with instances of that shape as example."
+        )
 
 
 @contextlib.contextmanager

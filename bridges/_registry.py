@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Rule", "register_op", "rule_of", "supported_ops"]
+from denograd_jax.errors import UnsupportedError
+
+__all__ = ["Rule", "register_op", "rule_of", "rules_version", "supported_ops"]
 
 Rule: TypeAlias = Callable[..., Any]
 _RuleT = TypeVar("_RuleT", bound=Rule)
 
 _RULES: dict[str, Rule] = {}
+_exchanged: list[str] = []
 
 
 def register_op(*names: str) -> Callable[[_RuleT], _RuleT]:
@@ -28,8 +31,14 @@ def register_op(*names: str) -> Callable[[_RuleT], _RuleT]:
         ... def cube(x):
         ...     return x**3
     """
+    unnamed = [name for name in names if not isinstance(name, str)]
+    if unnamed or not names:
+        raise UnsupportedError(
+            f'register_op takes names, as in @register_op("aten.hardshrink"), not {unnamed}.'
+        )
 
     def register(rule: _RuleT) -> _RuleT:
+        _exchanged.extend(name for name in names if name in _RULES)
         _RULES.update(dict.fromkeys(names, rule))
         return rule
 
@@ -39,6 +48,11 @@ def register_op(*names: str) -> Callable[[_RuleT], _RuleT]:
 def rule_of(name: str) -> Rule | None:
     """The rule of an operation, or of its name without the overload; None if there is none."""
     return _RULES.get(name) or _RULES.get(name.rpartition(".")[0])
+
+
+def rules_version() -> int:
+    """Another number after each exchange of a rule for another."""
+    return len(_exchanged)
 
 
 def supported_ops() -> tuple[str, ...]:

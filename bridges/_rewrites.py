@@ -146,3 +146,14 @@ def _explicit_encoder(module: Any) -> Callable[..., Any]:
         return src if module.norm is None else module.norm(src)
 
     return forward
+
+
+@register_rewrite("torch.nn.modules.transformer.TransformerDecoder")
+def _explicit_decoder(module: Any) -> Callable[..., Any]:
+    def forward(tgt: Any, memory: Any, **masks: Any) -> Any:
+        kept = {name: mask for name, mask in masks.items() if not name.endswith("is_causal")}
+        for layer in module.layers:
+            tgt = layer(tgt, memory, **kept)
+        return tgt if module.norm is None else module.norm(tgt)
+
+    return forward

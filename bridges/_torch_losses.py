@@ -148,6 +148,12 @@ def _spread(weight: Numbers, logits: jax.Array) -> jax.Array:
 @functools.lru_cache(maxsize=256)
 def _cross_entropy(ignored: int, smoothing: float, weight: Numbers) -> Loss:
     def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+        if logits.ndim != 1 or target.ndim > 1:
+            raise UnsupportedError(
+                "CrossEntropyLoss is of logits (K,) and one label () or probabilities (K,) of an "
+                f"instance, not of {logits.shape} and {target.shape}: write a loss in JAX for "
+                "several labels."
+            )
         losses = -_spread(weight, logits) * jax.nn.log_softmax(logits)
 
         def smoothed(loss: jax.Array) -> jax.Array:

@@ -9,7 +9,14 @@ import numpy as np
 
 from denograd_jax.errors import MissingExtraError
 
-__all__ = ["forward_kind", "import_torch", "params_to_state_dict", "read_params", "to_numpy"]
+__all__ = [
+    "cast",
+    "forward_kind",
+    "import_torch",
+    "params_to_state_dict",
+    "read_params",
+    "to_numpy",
+]
 
 
 def import_torch() -> Any:
@@ -24,8 +31,13 @@ def import_torch() -> Any:
 
 
 def forward_kind(module: Any) -> str | None:
-    """Names the class of `torch.nn` whose `forward` the module runs; None where it has its own."""
+    """Names the class of `torch.nn` whose `forward` the module runs; None where it has its own.
+
+    Also None where hooks may change what it computes.
+    """
     forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
+    if module._forward_hooks or module._forward_pre_hooks:
+        return None
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules."):
             inherited = forward is getattr(cls, "forward", None) and "forward" not in vars(module)
@@ -50,6 +62,19 @@ def read_params(module: Any) -> dict[str, np.ndarray]:
     return params
 
 
+def cast(module: Any, dtype: Any) -> Any:
+    """The module itself, in another precision; complex tensors stay complex, unlike by `.to`."""
+    torch = import_torch()
+    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+
+    def cast_tensor(tensor: Any) -> Any:
+        if tensor.is_floating_point():
+            return tensor.to(dtype)
+        return tensor.to(complex_dtype) if tensor.is_complex() else tensor
+
+    return module._apply(cast_tensor)
+
+
 def params_to_state_dict(params: Mapping[str, Any]) -> dict[str, Any]:
     """Turns the parameters of a ported module back into tensors.
 
@@ -57,7 +82,8 @@ def params_to_state_dict(params: Mapping[str, Any]) -> dict[str, Any]:
         params: `{name: array}` as `from_torch` returned them, or trained further since.
 
     Returns:
-        `{name: torch.Tensor}`, copied, on the CPU: `module.load_state_dict(...)` takes it.
+        `{name: torch.Tensor}`, copied, on the CPU: `module.load_state_dict(..., strict=False)`
+        takes it. Whole numbers, and the second name of tied weights, are not in it.
 
     Raises:
         MissingExtraError: If PyTorch is not installed.

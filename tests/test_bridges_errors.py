@@ -89,7 +89,7 @@ def test_an_example_of_no_instance_is_refused(example):
 
 def test_a_recurrent_model_refuses_rows():
     model = bridges.from_torch(LastStep())
-    with pytest.raises(UnsupportedError, match=r"needs a batch \(n, W, C\), not .* \(4, 3\)"):
+    with pytest.raises(ModelError, match=r"shape \(4, 3\): it was converted for \(any, any, 3\)"):
         model.predict_batch(model.params, jnp.zeros((4, 3)))
 
 

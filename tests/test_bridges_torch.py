@@ -268,8 +268,8 @@ class PartlyFrozen(nn.Module):
 
 REFUSED = {
     "time as instances": (lambda: Recurrent(read_last), "the other instances"),
-    "states returned": (lambda: Recurrent(lambda m, x: m.lstm(x), batch_first=True), "3 tensors"),
-    "bare LSTM": (lambda: nn.LSTM(3, 4, batch_first=True), "3 tensors instead of one: wrap it"),
+    "states returned": (lambda: Recurrent(lambda m, x: m.lstm(x), batch_first=True), "a tuple"),
+    "bare LSTM": (lambda: nn.LSTM(3, 4, batch_first=True), "a tuple instead of a tensor: wrap it"),
     "data-dependent": (DataDependent, "values of a tensor.*torch.cond.*from_torch_callback"),
     "shape unknown": (lambda: nn.Sequential(nn.Unflatten(1, (2, 7))), "Pass the example input"),
     "across instances": (lambda: nn.Sequential(nn.Softmax(dim=0)), "the other instances"),

@@ -72,7 +72,7 @@ class Pair(nn.Module):
     [
         (nn.Linear(4, 1), ModelError, r"fails on an input of shape \(2, 3\)"),
         (nn.Linear(3, 2), ModelError, r"returns an array of shape \(2,\), not .* \(1,\)"),
-        (Pair(), UnsupportedError, "2 tensors instead of one: wrap it"),
+        (Pair(), UnsupportedError, "returns a tuple instead of a tensor: wrap it"),
     ],
 )
 def test_modules_that_do_not_fit_the_data(model, error, message):

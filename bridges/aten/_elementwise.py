@@ -371,6 +371,31 @@ def cosine_similarity(x1: jax.Array, x2: jax.Array, dim: int = 1, eps: float = 1
     return (x1 / lengths[0] * (x2 / lengths[1])).sum(dim)
 
 
+@register_op("aten.binary_cross_entropy")
+def binary_cross_entropy(
+    self: jax.Array, target: jax.Array, weight: jax.Array | None = None, reduction: int = 1
+) -> jax.Array:
+    """Of probabilities; their logarithm is -100 at least."""
+    losses = _cross_entropy(self, target)
+    losses = losses if weight is None else weight * losses
+    return (losses, losses.mean(), losses.sum())[reduction]
+
+
+@jax.custom_jvp
+def _cross_entropy(p: jax.Array, target: jax.Array) -> jax.Array:
+    hit, miss = (jnp.maximum(jnp.log(q), -100) for q in (p, 1 - p))
+    return -(target * hit + (1 - target) * miss)
+
+
+@_cross_entropy.defjvp
+def _cross_entropy_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """As torch has it, the derivative is large but finite at 0 and 1."""
+    (p, target), (along, along_target) = primals, tangents
+    hit, miss = (jnp.maximum(jnp.log(q), -100) for q in (p, 1 - p))
+    slope = (p - target) / jnp.maximum(p * (1 - p), 1e-12)
+    return _cross_entropy(p, target), slope * along + (miss - hit) * along_target
+
+
 def safe_sqrt(x: jax.Array) -> jax.Array:
     """Square root whose derivative at 0 is 0, as torch has it for norms and deviations."""
     positive = x > 0

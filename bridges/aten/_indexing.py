@@ -153,10 +153,15 @@ def searchsorted(
     *,
     out_int32: bool = False,
     right: bool = False,
-    **_: Any,
+    side: str | None = None,
+    sorter: jax.Array | None = None,
 ) -> jax.Array:
+    side = side or ("right" if right else "left")
+    if sorter is not None:
+        sorted_sequence = jnp.take_along_axis(sorted_sequence, sorter, -1)
+
     def one(row: jax.Array, values: jax.Array) -> jax.Array:
-        return jnp.searchsorted(row, values, side="right" if right else "left")
+        return jnp.searchsorted(row, values, side=side)
 
     for _axis in range(sorted_sequence.ndim - 1):
         one = jax.vmap(one)

@@ -55,7 +55,7 @@ def variance(
     correction = 1 if correction is None else correction
     centred = self - self.mean(_axes(dim), keepdims=True)
     total = jnp.square(centred).sum(_axes(dim), keepdims=keepdim)
-    return total / jnp.maximum(self.size / total.size - correction, 0)
+    return total / max(self.size / max(total.size, 1) - correction, 0)
 
 
 @register_op("aten.var.dim")
@@ -86,6 +86,14 @@ def variance_and_mean(
 ) -> tuple[jax.Array, jax.Array]:
     found = variance(self, dim, correction=correction, keepdim=keepdim)
     return found, self.mean(_axes(dim), keepdims=keepdim)
+
+
+@register_op("aten.std_mean.correction")
+def deviation_and_mean(
+    self: jax.Array, dim: Axes = None, *, correction: float | None = 1, keepdim: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    found, mean = variance_and_mean(self, dim, correction=correction, keepdim=keepdim)
+    return safe_sqrt(found), mean
 
 
 @register_op("aten.amax")

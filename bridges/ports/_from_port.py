@@ -44,7 +44,9 @@ def port_of(call: Call) -> Port:
         if set(names) != {name for name, _ in call.module.named_parameters()}:
             difference = difference or "it has other parameters than the backbone"
             continue
-        predict, predict_batch = predict_functions(_program(candidate, list(names), output_shape))
+        predict, predict_batch = predict_functions(
+            _program(candidate, list(names), shape, output_shape)
+        )
         model = Model(predict, {name: params[name] for name in names}, predict_batch)
         told = mismatch(model.predict, model.predict_batch, model.params, call)
         if told is None:
@@ -53,13 +55,15 @@ def port_of(call: Call) -> Port:
     raise UnsupportedError(_refusal(call, difference))
 
 
-def _program(candidate: Candidate, names: list[str], output_shape: tuple[int, ...]) -> Program:
+def _program(
+    candidate: Candidate, names: list[str], shape: tuple[int, ...], output_shape: tuple[int, ...]
+) -> Program:
     """One operation: the backbone, of the input and of all weights."""
     weights = tuple(Value(i) for i in range(1, len(names) + 1))
     settings = candidate.blueprint, candidate.channels_first, output_shape
     operation = Operation(PORT, (Value(0), weights, *settings))
-    sources = (Input(0), *(Weight(name) for name in names))
-    return Program(sources, (operation,), Value(len(sources)))
+    sources: list[Input | Weight] = [Input(0, (None, *shape)), *map(Weight, names)]
+    return Program(tuple(sources), (operation,), Value(len(sources)))
 
 
 def _output_shape(call: Call) -> tuple[int, ...]:

@@ -130,7 +130,8 @@ def _read_memory(
     largest = logs.max(axis=-1, keepdims=True)
     weights = query @ key.mT * query.shape[-1] ** -0.5 * jnp.exp(logs - largest)
     size = jnp.maximum(jnp.abs(weights.sum(axis=-1, keepdims=True)), jnp.exp(-largest))
-    return weights @ value / (size + 1e-6)
+    found: jax.Array = weights @ value / (size + 1e-6)
+    return found
 
 
 class SLSTMBlock(nnx.Module):

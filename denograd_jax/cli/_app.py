@@ -97,8 +97,8 @@ def refine(
         options.method(
             metavar="NAME",
             show_default="mlp",
-            help="Backbone to train: mlp; for series also lstm, gru, cnn, cnn_lstm, dlinear or "
-            "transformer.",
+            help="Backbone to train: mlp; for rows also ft_transformer, for series also lstm, gru, "
+            "cnn, cnn_lstm, dlinear, transformer or xlstm.",
         ),
     ] = None,
     rule: options.Rule = None,
@@ -229,7 +229,8 @@ def refine_array(
         str,
         options.method(
             metavar="NAME",
-            help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear or transformer.",
+            help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear, transformer or "
+            "xlstm.",
         ),
     ] = "mlp",
     sample_steps: Annotated[
