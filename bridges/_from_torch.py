@@ -42,8 +42,10 @@ def from_torch(
     Args:
         module: Called on a batch, `(n, d)` or `(n, W, C)` to `(n, q)` or `(n,)`. Recurrent layers
             with `batch_first=False` may expect `(W, n, C)`; the model takes `(n, W, C)` still.
-        *example_inputs: One array of instances, `(n, ...)`; their values do not matter. May be
-            left out where the first layer tells their shape.
+        *example_inputs: One array of instances, `(n, ...)`. The model is for instances of their
+            shape, and any other is refused; their values only matter to the check, if the module
+            does not take all numbers. May be left out where the first layer tells the shape: sizes
+            that the module leaves open, such as the length of a window, then stay open.
         method: "auto" exports the module, and runs one of our backbones in place of those of its
             parts for which `register_port` names one, since that is faster; "export" does without
             them. "port" looks for the backbone that computes what the whole module does, judging

@@ -24,9 +24,16 @@ _ROWS = 8
 
 
 def mismatch(
-    predict: Predict, predict_batch: PredictBatch | None, params: Params, call: Call
+    predict: Predict,
+    predict_batch: PredictBatch | None,
+    params: Params,
+    call: Call,
+    *,
+    exact: bool = False,
 ) -> str | None:
     """Say how a model differs from the module in value or input gradient; None if it does not.
+
+    With `exact` float64 may differ by rounding only, so that no setting is taken for its neighbour.
 
     Both run in float64 where the module can, so that no rounding carries a unit over its kink, and
     no accelerator's reduced precision is taken for a difference.
@@ -37,6 +44,7 @@ def mismatch(
     if isinstance(expected, Exception):
         return f"on an input of shape {tuple(call.example.shape)} it fails: {expected}"
     tolerance = _TOLERANCE.get(expected.dtype, _COARSE)
+    tolerance = 1e-9 if exact and expected.dtype == "float64" else tolerance
     if size := _difference(expected.value, expected.row_values, tolerance):
         return f"an instance's output depends on the other instances ({size})"
     forward = predict_batch or jax.vmap(predict, in_axes=(None, 0))

@@ -18,7 +18,7 @@ from denograd_jax.bridges._torch_tensors import import_torch, read_params
 from denograd_jax.bridges.ports._blueprints import PORT, skeleton
 from denograd_jax.bridges.ports._state_dicts import tensor_names
 from denograd_jax.bridges.ports._structures import Candidate, candidates, structure
-from denograd_jax.errors import UnsupportedError
+from denograd_jax.errors import BackboneError, UnsupportedError
 
 __all__ = ["Port", "port_of"]
 
@@ -40,7 +40,11 @@ def port_of(call: Call) -> Port:
     shape, output_shape = tuple(call.example.shape[1:]), _output_shape(call)
     difference = None
     for candidate in candidates(call.module, shape, math.prod(output_shape)):
-        names = tensor_names(skeleton(candidate.blueprint)[0], candidate.names)
+        try:
+            names = tensor_names(skeleton(candidate.blueprint)[0], candidate.names)
+        except BackboneError as error:
+            difference = difference or str(error)
+            continue
         if set(names) != {name for name, _ in call.module.named_parameters()}:
             difference = difference or "it has other parameters than the backbone"
             continue
@@ -48,7 +52,7 @@ def port_of(call: Call) -> Port:
             _program(candidate, list(names), shape, output_shape)
         )
         model = Model(predict, {name: params[name] for name in names}, predict_batch)
-        told = mismatch(model.predict, model.predict_batch, model.params, call)
+        told = mismatch(model.predict, model.predict_batch, model.params, call, exact=True)
         if told is None:
             return Port(candidate, model)
         difference = difference or told

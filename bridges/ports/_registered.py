@@ -63,6 +63,12 @@ def _opaque_forward(read: _Read, module: Any) -> Callable[..., Any] | None:
         return None
     text = blueprint(found.backbone, **found.options)
     names = tensor_names(skeleton(text)[0], found.names)
+    own = {name for name, _ in module.named_parameters()}
+    if set(names) != own:
+        raise UnsupportedError(
+            f"{type(module).__name__} is registered as the backbone {found.backbone}, but its "
+            f"parameters are others: {', '.join(sorted(own ^ set(names)))}. See register_port."
+        )
 
     def forward(x: Any, *others: Any) -> Any:
         if any(other is not None for other in others):

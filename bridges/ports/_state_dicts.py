@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from denograd_jax.bridges._torch_tensors import to_numpy
 from denograd_jax.bridges.ports._layouts import layout
 from denograd_jax.errors import ModelError
 
@@ -63,7 +64,7 @@ def flax_from_state_dict(
         The copy; its parameters have the precision of the tensors.
 
     Raises:
-        ModelError: If a tensor is missing, or of another shape than the backbone needs.
+        ModelError: If a tensor is missing, or of another shape than the backbone's.
         UnsupportedError: If the module is no backbone of ours.
     """
     arrays = {name: _to_array(value) for name, value in state_dict.items()}
@@ -73,9 +74,9 @@ def flax_from_state_dict(
             f"the state_dict has no {', '.join(missing)}; it has {', '.join(sorted(arrays))}. "
             "Pass names={ours: theirs} for parts that are called otherwise."
         )
-    renamed = {ours: arrays[theirs] for theirs, ours in wanted.items()}
+    _refuse_shapes(module, {ours: arrays[theirs].shape for theirs, ours in wanted.items()})
     copy = nnx.clone(module)
-    nnx.update(copy, _checked(flax_params(module, renamed), module))
+    nnx.update(copy, flax_params(module, {ours: arrays[theirs] for theirs, ours in wanted.items()}))
     return copy
 
 
@@ -106,16 +107,16 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
     return name
 
 
-def _checked(params: dict[Any, Any], module: nnx.Module) -> dict[Any, Any]:
+def _refuse_shapes(module: nnx.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     for entry in layout(module):
-        want = _at(nnx.to_pure_dict(nnx.state(module, nnx.Param)), entry.path).shape
-        seen = _at(params, entry.path).shape
-        if want != seen:
-            raise ModelError(
-                f"{' and '.join(entry.names)} make a parameter of shape {seen}, the backbone's is "
-                f"{want}: build it with the sizes of the PyTorch module."
-            )
-    return params
+        expected = jax.eval_shape(entry.to_torch, _at(params, entry.path))
+        for name, tensor in zip(entry.names, expected, strict=True):
+            if shapes[name] != tensor.shape:
+                raise ModelError(
+                    f"{name} has shape {shapes[name]}, the backbone's is {tensor.shape}: build it "
+                    "with the sizes of the PyTorch module."
+                )
 
 
 def _at(params: Any, path: tuple[str | int, ...]) -> Any:
@@ -125,4 +126,4 @@ def _at(params: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def _to_array(value: Any) -> jax.Array:
-    return jnp.asarray(np.asarray(value.detach().cpu() if hasattr(value, "detach") else value))
+    return jnp.asarray(to_numpy(value) if hasattr(value, "detach") else value)

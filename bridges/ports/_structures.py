@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from denograd_jax.backbones._activations import ACTIVATIONS
 from denograd_jax.bridges.ports._blueprints import blueprint
 
 __all__ = ["Candidate", "candidates", "ft_transformer_options", "structure", "xlstm_options"]
@@ -93,7 +94,11 @@ def _leaves(module: Any, name: str = "") -> dict[str, Any]:
 
 def _activations(layers: _Layers) -> list[str]:
     """Their name, if they are layers; else all that a forward may call."""
-    found = {_activation_name(layer) for layer in layers.named.values()} - {None}
+    found = {
+        _activation_name(layer)
+        for layer in layers.named.values()
+        if _kind(layer) in (*_MODULES, "GELU")
+    }
     if found:
         return [name for name in found if name is not None] if len(found) == 1 else []
     return ["relu", "tanh", "silu", "gelu", "leaky_relu", "elu", "sigmoid"]
@@ -206,8 +211,9 @@ def _two_linear(layers: _Layers) -> Iterator[Candidate]:
     """A perceptron with one hidden layer, or the two maps of DLinear."""
     (first, one), (second, other) = layers.of("Linear")
     alike = (one.in_features, one.out_features) == (other.in_features, other.out_features)
-    if not alike or len(layers.shape) != 2:
+    if one.out_features == other.in_features:
         yield from _perceptron(layers)
+    if not alike or len(layers.shape) != 2:
         return
     sizes = [_first(layer.kernel_size) for _, layer in layers.of("AvgPool1d")] or [25]
     options = {
@@ -230,8 +236,7 @@ def _encoder(layers: _Layers) -> Iterator[Candidate]:
     (embed_name, embed), (head_name, _) = layers.of("Linear")
     layer = encoder.layers[0]
     activation = getattr(layer.activation, "__name__", None) or _activation_name(layer.activation)
-    norms = [m for m in encoder.modules() if _kind(m) == "LayerNorm"]
-    if activation is None or {norm.eps for norm in norms} != {1e-5}:
+    if activation not in ACTIVATIONS or not _usual_norms(encoder):
         return
     options = {
         "input_shape": layers.shape,
@@ -251,6 +256,11 @@ def _encoder(layers: _Layers) -> Iterator[Candidate]:
         )
 
 
+def _usual_norms(module: Any) -> bool:
+    norms = [child for child in module.modules() if _kind(child).endswith("LayerNorm")]
+    return all(getattr(norm, "eps", None) == 1e-5 for norm in norms)
+
+
 def _feature_transformer(layers: _Layers) -> Iterator[Candidate]:
     ((name, network),) = layers.of("FTTransformer")
     options = ft_transformer_options(network)
@@ -263,9 +273,13 @@ def _feature_transformer(layers: _Layers) -> Iterator[Candidate]:
 def ft_transformer_options(network: Any) -> dict[str, Any] | None:
     """What the backbone is built from; None if the network has settings that it does not know."""
     blocks = network.backbone.blocks
-    heads = getattr(blocks[0]["attention"], "_n_heads", None)  # that no weight tells
+    attention = blocks[0]["attention"]
+    heads = getattr(attention, "_n_heads", None)  # that no weight tells
     output = getattr(network.backbone, "output", None)
-    if network.cat_embeddings is not None or heads is None or output is None:
+    compressed = getattr(attention, "key_compression", None) is not None
+    if network.cat_embeddings is not None or heads is None or output is None or compressed:
+        return None
+    if not _usual_norms(network):
         return None
     features, width = network.cont_embeddings.weight.shape
     return {
@@ -294,6 +308,8 @@ def xlstm_options(stack: Any) -> dict[str, Any] | None:
     if set(kinds) - {"m", "s"} or stack.config.bias or not stack.config.add_post_blocks_norm:
         return None
     layers = [block.xlstm for block in stack.blocks]
+    if not _usual_norms(stack) or not all(hasattr(layer, "conv1d") for layer in layers):
+        return None
     heads = {_heads(layer) for layer in layers}
     sizes = {layer.conv1d.conv.kernel_size[0] for layer in layers}
     perceptrons = [block.ffn for block in stack.blocks if _kind(block) == "sLSTMBlock"]

@@ -153,7 +153,11 @@ class SLSTMBlock(nnx.Module):
         self.convolution = CausalConvolution(width, convolution_size, rngs=rngs)
         self.gates = nnx.List([HeadwiseLinear(width, heads, rngs=rngs) for _ in range(4)])
         self.recurrent = nnx.Param(jnp.zeros((heads, 4, depth, depth), jnp.float32))
-        forgetting = jnp.zeros((4, heads, depth), jnp.float32).at[1].set(jnp.linspace(3, 6, depth))
+        forgetting = (
+            jnp.zeros((4, heads, depth), jnp.float32)
+            .at[1]
+            .set(jnp.linspace(3, 6, depth, dtype=jnp.float32))
+        )
         self.bias = nnx.Param(forgetting)
         self.cell_norm = ScaleNorm(width, heads)
         self.perceptron_norm = ScaleNorm(width)

@@ -229,8 +229,7 @@ def refine_array(
         str,
         options.method(
             metavar="NAME",
-            help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear, transformer or "
-            "xlstm.",
+            help="Backbone to train: mlp, lstm, gru, cnn, cnn_lstm, dlinear, transformer or xlstm.",
         ),
     ] = "mlp",
     sample_steps: Annotated[
