@@ -1,9 +1,10 @@
 """Converted PyTorch models against PyTorch: value and input gradient of a batch, on the CPU.
 
-    python benchmarks/bridges.py [--batch 1000] [--repeats 15] [--cases mlp lstm]
+    python benchmarks/bridges.py [--batch 1000] [--repeats 9] [--cases mlp lstm]
 
-Export, port and torch take turns in one process, warmed up; medians. Ratios are ours over torch's:
-below 1 is faster. Seconds to export (unchecked) and to compile stand beside them.
+Export, port and torch take turns in one process, a dozen calls each, the first half untimed: the
+idle threads of the one before spin a while. Medians. Ratios are ours over torch's: below 1 is
+faster. Seconds to export (unchecked) and to compile stand beside them.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from torch import nn
 from denograd_jax import bridges
 
 STEPS, CHANNELS, UNITS = 24, 7, 64
+CALLS = 12  # in a turn
 
 
 class LastStep(nn.Module):
@@ -131,6 +133,11 @@ def seconds(call):
     return time.perf_counter() - begin
 
 
+def turn(call):
+    """Seconds of a call, when the threads of others are at rest."""
+    return statistics.median([seconds(call) for _ in range(CALLS)][CALLS // 2 :])
+
+
 def measure(make, batch, repeats):
     torch.manual_seed(0)
     module = make().eval()
@@ -146,7 +153,10 @@ def measure(make, batch, repeats):
         for ours in found
         for a, b in zip(ours, expected, strict=True)
     )
-    times = [[seconds(call) for call in calls] for _ in range(repeats)]
+    times = []
+    for i in range(repeats):
+        order = slice(None, None, -1 if i % 2 else 1)  # none always follows torch
+        times.append([turn(call) for call in calls[order]][order])
     medians = [statistics.median(of_one) for of_one in zip(*times, strict=True)]
     return medians, converting, compiling, difference
 
@@ -154,7 +164,7 @@ def measure(make, batch, repeats):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     print(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from denograd_jax.backbones._attention import attend
 from denograd_jax.bridges._registry import register_op
 from denograd_jax.bridges.aten._elementwise import absolute
 from denograd_jax.bridges.aten._reductions import vector_norm
@@ -177,20 +178,16 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> jax.Array:
-    r"""$\operatorname{softmax}(Q K^T / \sqrt d) V$, divided by the sum after the last product."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = (jnp.repeat(a, groups, axis=-3) for a in (key, value))
-    scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
-        attn_mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-    if attn_mask is not None:
-        is_mask = attn_mask.dtype == bool
-        scores = jnp.where(attn_mask, scores, -jnp.inf) if is_mask else scores + attn_mask
-    largest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
-    weights = jnp.exp(scores - jnp.where(jnp.isfinite(largest), largest, 0))
-    sums = weights.sum(-1, keepdims=True)
-    return (weights @ value) / jnp.where(sums > 0, sums, 1)
+        attn_mask = jnp.tril(jnp.ones((query.shape[-2], key.shape[-2]), bool))
+    if attn_mask is not None and attn_mask.dtype == bool:
+        attn_mask = jnp.where(attn_mask, 0.0, -jnp.inf).astype(query.dtype)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    found: jax.Array = attend(query, key, value, scale, attn_mask)
+    return found
 
 
 @register_op("aten._weight_norm")

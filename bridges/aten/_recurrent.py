@@ -7,7 +7,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from denograd_jax.backbones._cells import Step, gru_step, lstm_step, rnn_step, scan_steps
+from denograd_jax.backbones._cells import (
+    Step,
+    gru_step,
+    lstm_keeps_products,
+    lstm_step,
+    rnn_step,
+    scan_steps,
+)
 from denograd_jax.bridges._registry import register_op
 from denograd_jax.errors import UnsupportedError
 
@@ -15,6 +22,8 @@ __all__: list[str] = []
 
 Weights: TypeAlias = Sequence[jax.Array]
 StepOf: TypeAlias = Callable[[Weights], Step]
+Scan: TypeAlias = Callable[..., Any]
+"""`scan_steps` of a layer's direction, called on the state and the sequence."""
 
 
 @register_op("aten.lstm.input", "denograd_jax.lstm")
@@ -34,7 +43,7 @@ def lstm(
     projected = 1 if hx[0].shape[-1] != hx[1].shape[-1] else 0
     cells = _cells(params, 2 + biases + projected)
     states = list(zip(hx[0], hx[1], strict=True))
-    output, last = _stack(list(map(_lstm_step, cells)), states, input, bidirectional, batch_first)
+    output, last = _stack(list(map(_lstm, cells)), states, input, bidirectional, batch_first)
     h, c = (jnp.stack([state[i] for state in last]) for i in (0, 1))
     return output, h, c
 
@@ -55,7 +64,8 @@ def _simple(step_of: StepOf) -> Callable[..., tuple[jax.Array, ...]]:
     ) -> tuple[jax.Array, ...]:
         cells = _cells(params, 4 if has_biases else 2)
         states = list(hx[0] if isinstance(hx, tuple) else hx)  # our opaque operations take lists
-        output, last = _stack(list(map(step_of, cells)), states, input, bidirectional, batch_first)
+        scans = [functools.partial(scan_steps, step_of(cell)) for cell in cells]
+        output, last = _stack(scans, states, input, bidirectional, batch_first)
         return output, jnp.stack(last)
 
     return rule
@@ -67,7 +77,7 @@ def _cells(params: Sequence[jax.Array], size: int) -> list[Weights]:
 
 
 def _stack(
-    steps: Sequence[Step],
+    scans: Sequence[Scan],
     states: Sequence[Any],
     x: jax.Array,
     bidirectional: bool,
@@ -81,29 +91,31 @@ def _stack(
     x = jnp.swapaxes(x, 0, 1) if batch_first else x
     directions = 2 if bidirectional else 1
     last: list[Any] = []
-    for first in range(0, len(steps), directions):
+    for first in range(0, len(scans), directions):
         outputs = []
         for i in range(directions):
-            state, output = scan_steps(steps[first + i], states[first + i], x, reverse=i == 1)
+            state, output = scans[first + i](states[first + i], x, reverse=i == 1)
             last.append(state)
             outputs.append(output)
         x = outputs[0] if directions == 1 else jnp.concatenate(outputs, axis=-1)
     return (jnp.swapaxes(x, 0, 1) if batch_first else x), last
 
 
-def _lstm_step(weights: Weights) -> Step:
+def _lstm(weights: Weights) -> Scan:
     """A projection of the output, if there is one, is the last weight."""
     projection = weights[-1] if len(weights) in (3, 5) else None
-    joint = _joint(weights if projection is None else weights[:-1])
-    step = functools.partial(lstm_step, *joint)
-    if projection is None:
-        return step
+    weight, bias = _joint(weights if projection is None else weights[:-1])
+    step = functools.partial(lstm_step, weight, bias)
 
     def projected(state: Any, x_t: jax.Array) -> Any:
         h, c = step(state, x_t)
-        return h @ projection.T, c
+        return h @ projection.T, c  # type: ignore[union-attr]  # only called with one
 
-    return projected
+    return functools.partial(
+        scan_steps,
+        step if projection is None else projected,
+        keep_products=lstm_keeps_products(weight),
+    )
 
 
 def _gru_step(weights: Weights) -> Step:

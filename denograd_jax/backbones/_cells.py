@@ -11,27 +11,32 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Step", "gru_step", "lstm_step", "rnn_step", "scan_steps"]
+__all__ = ["Step", "gru_step", "lstm_keeps_products", "lstm_step", "rnn_step", "scan_steps"]
 
 Step: TypeAlias = Callable[[Any, jax.Array], Any]
 """State `(n, units)`, or a tuple whose first array is the output, and input `(n, inputs)` to the
 next state."""
 
 
-def scan_steps(step: Step, state: Any, x: jax.Array, *, reverse: bool = False) -> tuple[Any, Any]:
-    """Last state, and outputs `(W, n, units)`, of a time-major sequence `(W, n, inputs)`."""
+def scan_steps(
+    step: Step, state: Any, x: jax.Array, *, reverse: bool = False, keep_products: bool = False
+) -> tuple[Any, Any]:
+    """Last state, and outputs `(W, n, units)`, of a time-major sequence `(W, n, inputs)`.
+
+    The backward pass computes all of a step again, or with `keep_products` all but its matrix
+    products: fewer multiplications, more memory traffic.
+    """
 
     def body(state: Any, x_t: jax.Array) -> tuple[Any, jax.Array]:
         state = step(state, x_t)
         return state, state[0] if isinstance(state, tuple) else state
 
-    body = jax.checkpoint(body, policy=_SAVED, prevent_cse=False)
+    policies = jax.checkpoint_policies
+    kept = policies.dots_saveable if keep_products else policies.nothing_saveable
+    body = jax.checkpoint(body, policy=kept, prevent_cse=False)
     # A sum with nothing, so that under `shard_map` the state varies over the mesh as x does.
     state = jax.tree.map(lambda s: s + jnp.zeros_like(x, shape=()) * 0, state)
     return jax.lax.scan(body, state, x, reverse=reverse)
-
-
-_SAVED = jax.checkpoint_policies.dots_saveable
 
 
 def lstm_step(
@@ -50,6 +55,11 @@ def lstm_step(
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def lstm_keeps_products(weight: jax.Array) -> bool:
+    """Whether that is faster on a CPU: where input and state together are wide (docs/design.md)."""
+    return weight.shape[0] > 96
 
 
 def gru_step(
