@@ -7,14 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from denograd_jax.backbones._cells import (
-    Step,
-    gru_step,
-    lstm_keeps_products,
-    lstm_step,
-    rnn_step,
-    scan_steps,
-)
+from denograd_jax.backbones._cells import Step, gru_step, lstm_step, rnn_step, scan_steps
 from denograd_jax.bridges._registry import register_op
 from denograd_jax.errors import UnsupportedError
 
@@ -104,18 +97,15 @@ def _stack(
 def _lstm(weights: Weights) -> Scan:
     """A projection of the output, if there is one, is the last weight."""
     projection = weights[-1] if len(weights) in (3, 5) else None
-    weight, bias = _joint(weights if projection is None else weights[:-1])
-    step = functools.partial(lstm_step, weight, bias)
+    joint = _joint(weights if projection is None else weights[:-1])
+    step = functools.partial(lstm_step, *joint)
 
     def projected(state: Any, x_t: jax.Array) -> Any:
         h, c = step(state, x_t)
         return h @ projection.T, c  # type: ignore[union-attr]  # only called with one
 
-    return functools.partial(
-        scan_steps,
-        step if projection is None else projected,
-        keep_products=lstm_keeps_products(weight),
-    )
+    step_with_output = step if projection is None else projected
+    return functools.partial(scan_steps, step_with_output, keep_products=True)
 
 
 def _gru_step(weights: Weights) -> Step:

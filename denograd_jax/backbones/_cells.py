@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Step", "gru_step", "lstm_keeps_products", "lstm_step", "rnn_step", "scan_steps"]
+__all__ = ["Step", "gru_step", "lstm_step", "rnn_step", "scan_steps"]
 
 Step: TypeAlias = Callable[[Any, jax.Array], Any]
 """State `(n, units)`, or a tuple whose first array is the output, and input `(n, inputs)` to the
@@ -24,7 +24,8 @@ def scan_steps(
     """Last state, and outputs `(W, n, units)`, of a time-major sequence `(W, n, inputs)`.
 
     The backward pass computes all of a step again, or with `keep_products` all but its matrix
-    products: fewer multiplications, more memory traffic.
+    products: fewer multiplications, more memory traffic. On a CPU the former is faster for a GRU,
+    the latter for an LSTM, within the loop of a refinement (docs/design.md).
     """
 
     def body(state: Any, x_t: jax.Array) -> tuple[Any, jax.Array]:
@@ -55,11 +56,6 @@ def lstm_step(
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def lstm_keeps_products(weight: jax.Array) -> bool:
-    """Whether that is faster on a CPU: where input and state together are wide (docs/design.md)."""
-    return weight.shape[0] > 96
 
 
 def gru_step(

@@ -9,12 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from denograd_jax.backbones._activations import Activation, as_function
-from denograd_jax.backbones._cells import (
-    gru_step,
-    lstm_keeps_products,
-    lstm_step,
-    scan_steps,
-)
+from denograd_jax.backbones._cells import gru_step, lstm_step, scan_steps
 from denograd_jax.backbones._feedforward import Convolution
 
 __all__ = ["ConvolutionalLSTM", "GRULayer", "LSTMLayer", "Recurrent", "Summary"]
@@ -36,13 +31,11 @@ class LSTMLayer(nnx.Module):
         self.bias = _uniform(rngs, (4 * units,), units)
 
     def __call__(self, x: jax.Array, *, reverse: bool = False) -> jax.Array:
-        weight = self.weight[...]
-        step = functools.partial(lstm_step, weight, self.bias[...])
+        step = functools.partial(lstm_step, self.weight[...], self.bias[...])
         zeros = jnp.zeros((x.shape[1], self.units), x.dtype)
-        keep = lstm_keeps_products(weight)
-        _, outputs = scan_steps(step, (zeros, zeros), x, reverse=reverse, keep_products=keep)
-        found: jax.Array = outputs
-        return found
+        scanned = scan_steps(step, (zeros, zeros), x, reverse=reverse, keep_products=True)
+        outputs: jax.Array = scanned[1]
+        return outputs
 
 
 class GRULayer(nnx.Module):
