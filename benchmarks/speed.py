@@ -33,6 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import peers
 import torch
 
@@ -204,7 +205,8 @@ def our_refiners(problem):
         "gauss_newton": refiner(problem.model, rules.gauss_newton(0.01, OPEN_GATE), problem.layout),
     }
     if problem.case.window:
-        r["global"] = global_refiner(problem.model, layout=problem.layout, tolerance=0.0)
+        adam = optax.adam(0.05)  # 2.0's; ours divides by smaller numbers
+        r["global"] = global_refiner(problem.model, problem.layout, optimizer=adam, tolerance=0.0)
     return r
 
 

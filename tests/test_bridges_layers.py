@@ -2,6 +2,8 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch")
 F, nn = torch.nn.functional, torch.nn
 
 from denograd_jax.bridges._registry import supported_ops
+from denograd_jax.bridges.aten import _products
 from tests import test_bridges_ops as ops
 from tests.torch_oracle import compare, converted, names_of_operations, on
 
@@ -266,6 +269,32 @@ def core_program(family):
 def test_of_graphs_of_core_operations_too(family, x64):
     cases = {n: c for n, c in FAMILIES[family].items() if n not in NOT_IN_CORE}
     compare(core_program(family), cases, "float64")
+
+
+@pytest.mark.parametrize("most", [0, 2**22])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"stride": 3, "padding": 2, "dilation": 2}, {"padding": "same"}, {"stride": 2}],
+    ids=str,
+)
+def test_convolutions_by_products_and_by_xla(most, settings, x64, monkeypatch):
+    monkeypatch.setattr(_products, "_TAPS", most)
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=size) for size in ((3, 4, 11), (6, 4, 3), (6,)))
+    named = isinstance(settings.get("padding"), str)
+    rule = _products.conv_with_named_padding if named else _products.conv
+    given = {k: v if isinstance(v, str) else (v,) for k, v in settings.items()}
+
+    def total(x):
+        return (rule(x, jnp.asarray(w), jnp.asarray(b), **given) ** 2).sum()
+
+    inputs = torch.tensor(x, requires_grad=True)
+    expected = F.conv1d(inputs, torch.tensor(w), torch.tensor(b), **settings)
+    (expected**2).sum().backward()
+    with jax.numpy_rank_promotion("allow"):  # as programs run
+        found, slope = rule(jnp.asarray(x), w, b, **given), jax.grad(total)(jnp.asarray(x))
+    np.testing.assert_allclose(found, expected.detach(), rtol=1e-10)
+    np.testing.assert_allclose(slope, inputs.grad, rtol=1e-10)
 
 
 # This version of PyTorch decomposes them itself wherever a gradient may be asked, others need not.
