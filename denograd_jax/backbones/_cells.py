@@ -1,8 +1,8 @@
 """Steps of recurrent layers, our backbones' and PyTorch's, and the scan that repeats one.
 
-A step projects its input together with its state, and the backward pass computes the step again:
-on XLA's CPU backend faster, for value and gradient, than projecting all inputs before the scan or
-storing what the step found (docs/design.md).
+A step projects its input itself, and the backward pass computes it again, all of it or all but its
+matrix products: on XLA's CPU backend faster, for value and gradient, than projecting all inputs
+before the scan or storing what the step found (docs/design.md).
 """
 
 from collections.abc import Callable
