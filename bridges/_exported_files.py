@@ -85,10 +85,11 @@ def _copied(path: Path) -> io.BytesIO:
                 "by torch.export.save of torch 2.9 or newer, not by torch.save or torch.jit.save."
             )
         kept = {name: archive.read(full) for name, full in entries.items() if _KEPT.fullmatch(name)}
-    _refuse_newer(path, json.loads(kept[_PROGRAM]))
+    program = json.loads(kept[_PROGRAM])
+    _refuse_newer(path, program)
     for name in _CONFIGS:
         _refuse_pickled(path, json.loads(kept[name])["config"], kept)
-    kept[_PROGRAM] = json.dumps(_harmless(path, json.loads(kept[_PROGRAM]))).encode()
+    kept[_PROGRAM] = json.dumps(_harmless(path, program)).encode()
     kept[_SAMPLES] = b""
     copied = io.BytesIO()
     with zipfile.ZipFile(copied, "w") as archive:
