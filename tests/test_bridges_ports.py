@@ -675,6 +675,32 @@ def test_settings_of_a_registered_class_that_no_backbone_has():
     bridges.from_torch(made(lambda: FeatureTokens(**compression)), np.zeros((2, D)))
 
 
+class Repeated(nn.Module):
+    """Layers of a backbone, one of them twice."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers, self.head = nn.ModuleList(layers), nn.Linear(C, 2)
+
+    def forward(self, x):
+        for layer in self.layers:
+            found = layer(x)
+            x = found[0] if isinstance(found, tuple) else found
+        return self.head(x[:, -1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Repeated(*(nn.LSTM(C, C, batch_first=True) for _ in range(2))),
+        lambda: Repeated(nn.Linear(C, C), nn.Linear(C, C), nn.GRU(C, C, batch_first=True)),
+    ],
+)
+def test_layers_that_occur_twice_are_refused(make):
+    with pytest.raises(UnsupportedError, match="nothing of these layers"):
+        bridges.flax_from_torch(made(make), np.zeros((2, W, C)))
+
+
 def test_unknown_method():
     with pytest.raises(UnsupportedError, match=r"method is 'nonsense'.*'auto', 'export', 'port'"):
         bridges.from_torch(nn.Linear(3, 1), method="nonsense")

@@ -40,7 +40,7 @@ class _Layers(NamedTuple):
 
 _Reader: TypeAlias = Callable[[_Layers], Iterator[Candidate]]
 _WHOLE = ("LSTM", "GRU", "RNN", "TransformerEncoder", "xLSTMBlockStack", "FTTransformer")
-_MODULES = {
+_ACTIVATION_LAYERS = {
     "ReLU": "relu",
     "SiLU": "silu",
     "Tanh": "tanh",
@@ -49,7 +49,7 @@ _MODULES = {
     "LeakyReLU": "leaky_relu",
     "Softplus": "softplus",
 }
-_SILENT = (*_MODULES, "GELU", "Flatten", "Identity", "Dropout", "Dropout1d", "AvgPool1d")
+_SILENT = (*_ACTIVATION_LAYERS, "GELU", "Flatten", "Identity", "Dropout", "Dropout1d", "AvgPool1d")
 
 
 def _kind(layer: Any) -> str:
@@ -76,10 +76,11 @@ def candidates(module: Any, shape: tuple[int, ...], outputs: int) -> Iterator[Ca
 
 
 def _pattern(kinds: tuple[str, ...]) -> tuple[str, ...]:
-    """Kinds without repetition of neighbours; two linear maps, and no other, stay two."""
-    if kinds == ("Linear", "Linear"):
-        return kinds
-    return tuple(kind for kind, _ in itertools.groupby(kinds))
+    """Any number of convolutions in a row, or of linear maps alone but for two, count as one."""
+    if set(kinds) == {"Linear"} and len(kinds) != 2:
+        return ("Linear",)
+    runs = [(kind, list(run)) for kind, run in itertools.groupby(kinds)]
+    return tuple(k for kind, run in runs for k in (run[:1] if kind == "Conv1d" else run))
 
 
 def _leaves(module: Any, name: str = "") -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _activations(layers: _Layers) -> list[str]:
     found = {
         _activation_name(layer)
         for layer in layers.named.values()
-        if _kind(layer) in (*_MODULES, "GELU")
+        if _kind(layer) in (*_ACTIVATION_LAYERS, "GELU")
     }
     if found:
         return [name for name in found if name is not None] if len(found) == 1 else []
@@ -112,7 +113,7 @@ def _activation_name(layer: Any) -> str | None:
     settings = {key: value for key, value in vars(layer).items() if key in usual}
     if any(usual[key] != value for key, value in settings.items()):
         return None
-    return _MODULES.get(_kind(layer))
+    return _ACTIVATION_LAYERS.get(_kind(layer))
 
 
 def _perceptron(layers: _Layers) -> Iterator[Candidate]:
@@ -133,7 +134,7 @@ def _perceptron(layers: _Layers) -> Iterator[Candidate]:
 
 
 def _recurrent(layers: _Layers) -> Iterator[Candidate]:
-    (rnn_name, rnn), (head_name, _) = (layers.of(k)[0] for k in (_recurrent_kind(layers), "Linear"))
+    (rnn_name, rnn), (head_name, _) = *layers.of("LSTM"), *layers.of("GRU"), *layers.of("Linear")
     kind = _kind(rnn).lower()
     for summary in ("last_step", "last_state")[: 2 if rnn.bidirectional else 1]:
         options = {
@@ -144,10 +145,6 @@ def _recurrent(layers: _Layers) -> Iterator[Candidate]:
         }
         text = blueprint(kind, input_shape=layers.shape, outputs=layers.outputs, **options)
         yield Candidate(text, {kind: rnn_name, "head": head_name})
-
-
-def _recurrent_kind(layers: _Layers) -> str:
-    return "LSTM" if layers.of("LSTM") else "GRU"
 
 
 def _oriented(layers: _Layers, channels: int) -> Iterator[tuple[tuple[int, int], bool]]:
@@ -310,7 +307,7 @@ def xlstm_options(stack: Any) -> dict[str, Any] | None:
     layers = [block.xlstm for block in stack.blocks]
     if not _usual_norms(stack) or not all(hasattr(layer, "conv1d") for layer in layers):
         return None
-    heads = {_heads(layer) for layer in layers}
+    heads = {int(layer.config.num_heads) for layer in layers}
     sizes = {layer.conv1d.conv.kernel_size[0] for layer in layers}
     perceptrons = [block.ffn for block in stack.blocks if _kind(block) == "sLSTMBlock"]
     if len(heads) != 1 or len(sizes) != 1 or None in perceptrons:
@@ -330,10 +327,6 @@ def xlstm_options(stack: Any) -> dict[str, Any] | None:
     if perceptrons:
         options["hidden"] = perceptrons[0].proj_down.in_features
     return options
-
-
-def _heads(layer: Any) -> int:
-    return int(layer.config.num_heads)
 
 
 _READERS: Mapping[tuple[str, ...], _Reader] = {
