@@ -66,7 +66,8 @@ class GlobalInfo(NamedTuple):
         valid: Which instances there are, `(n,)`.
         objective: `misfit + proximity weight * distance`, shape `()`.
         misfit: Mean loss per observed target, `()`.
-        distance: Mean squared distance to the observations per observed cell, `()`.
+        distance: Mean squared distance to the observations per observed cell, in units of the
+            noise where that is known, `()`.
         active: 0 where the objective changed by less than the tolerance since the step before,
             else 1, `()`.
         nonfinite: How many instances had a residual or gradient that was not finite; they were left
@@ -119,7 +120,8 @@ def global_refiner(
     lambda = (cells / targets) * (process variance / measurement variance); 1 is right by luck only.
 
     Masks: a cell that was not observed has no proximity term, and stays at its fill unless
-    `movable_x` says that it may be imputed.
+    `movable_x` says that it may be imputed. Where the noise is known the proximity term is
+    the mean of ((z - z_observed) / noise)^2, and a cell with noise 0 does not move.
 
     Look-ahead: yes; every cell depends on all others.
 
@@ -222,7 +224,8 @@ def _build_step(
     def step(params: Params, state: GlobalState) -> tuple[GlobalState, GlobalInfo]:
         def evaluate(variables: Variables) -> _Found:
             data = _with_variables(state.data, variables)
-            found = sweep(params, {}, data)
+            # The noise is in the objective's proximity; the gradient is by the cells themselves.
+            found = sweep(params, {}, data._replace(noise_x=None, noise_y=None))
             return _objective(layout, state, data, variables, found)
 
         variables = _variables(state.data, refine_targets)
@@ -280,6 +283,7 @@ def _objective(
         variables,
         state.observations,
     )
+    offset = _over_noise(offset, data)
     # Whole numbers per column: the sum of all may be beyond 32 bits, and floats would stall.
     columns = [seen.sum(axis=0, dtype=jnp.int32) for seen in jax.tree.leaves(observed)]
     cells = sum(column.astype(dtype).sum() for column in columns)
@@ -289,9 +293,19 @@ def _objective(
         lambda free, fit, o: jnp.where(free, fit / targets + 2 * weight * o / cells, 0),
         Variables(data.movable_x, None if variables.y is None else data.movable_y),
         Variables(fit_x, None if variables.y is None else fit_y),
-        offset,
+        _over_noise(offset, data),
     )
     return _Found(misfit + weight * distance, misfit, distance, gradient, found)
+
+
+def _over_noise(values: Variables, data: Data) -> Variables:
+    """Values in units of the noise; cells without any never left their observation."""
+
+    def divide(values: jax.Array, noise: jax.Array | None) -> jax.Array:
+        return values if noise is None else values / jnp.where(noise > 0, noise, 1)
+
+    x, y = values
+    return Variables(divide(x, data.noise_x), None if y is None else divide(y, data.noise_y))
 
 
 def _differentiable(

@@ -12,7 +12,7 @@ from denograd_jax._sharding import ALONE, Alone, Blocks
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout, Length
 
-__all__ = ["init_of", "prepare"]
+__all__ = ["broadcastable", "init_of", "prepare"]
 
 _StateT = TypeVar("_StateT")
 
@@ -26,6 +26,8 @@ def prepare(
     movable_x: Any = None,
     movable_y: Any = None,
     segments: Any = None,
+    noise_x: Any = None,
+    noise_y: Any = None,
     *,
     refine_targets: bool = True,
     blocks: Blocks | None = None,
@@ -36,7 +38,7 @@ def prepare(
 
     Raises:
         ShapeError: Shapes that do not fit, or no instance with a target.
-        DataError: Infinite values, or nothing observed.
+        DataError: Infinite values, noise that is not a number of at least 0, or nothing observed.
         UnsupportedError: What is no array of real numbers, or no boolean mask.
     """
     to_array = _as_device_array if blocks is None else _as_host_array
@@ -51,6 +53,8 @@ def prepare(
         _mask("movable_x", movable_x, x),
         _mask("movable_y", movable_y, y),
         None if segments is None else _as_segments(segments, x.shape[0]),
+        _as_noise("noise_x", noise_x, x, blocks),
+        _as_noise("noise_y", noise_y, y, blocks),
     )
     if blocks is not None:
         length = blocks.length(layout, x.shape[0])
@@ -81,17 +85,17 @@ def init_of(
         movable_x: Any = None,
         movable_y: Any = None,
         segments: Any = None,
+        noise_x: Any = None,
+        noise_y: Any = None,
     ) -> _StateT:
-        masks = observed_x, observed_y, movable_x, movable_y
-        return begin(
-            prepare(layout, x, y, *masks, segments, refine_targets=refine_targets, blocks=blocks)
-        )
+        given = observed_x, observed_y, movable_x, movable_y, segments, noise_x, noise_y
+        return begin(prepare(layout, x, y, *given, refine_targets=refine_targets, blocks=blocks))
 
     return init
 
 
 class _Given(NamedTuple):
-    """Arrays and masks before anything is filled; a mask of None is the default one."""
+    """Arrays, masks and noise before anything is filled; a mask of None is the default one."""
 
     x: jax.Array
     y: jax.Array | None
@@ -100,6 +104,8 @@ class _Given(NamedTuple):
     movable_x: jax.Array | None
     movable_y: jax.Array | None
     segments: jax.Array | None
+    noise_x: jax.Array | None
+    noise_y: jax.Array | None
 
 
 class _Counts(NamedTuple):
@@ -110,6 +116,8 @@ class _Counts(NamedTuple):
     observed_x: jax.Array
     observed_y: jax.Array
     instances: jax.Array
+    bad_noise_x: jax.Array | None
+    bad_noise_y: jax.Array | None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -147,13 +155,31 @@ def _prepare_block(
     elif not refine_targets:
         moves_x = moves_x.at[:, jnp.array(layout.target_columns)].set(False)
     filled = layout.fill(x, seen_x, given.segments, around)
-    data = Data(filled, y, seen_x, seen_y, moves_x, moves_y, given.segments)
+    noise_x, noise_y = (
+        None if noise is None else noise.astype(dtype) for noise in (given.noise_x, given.noise_y)
+    )
+    if noise_x is not None:
+        moves_x &= noise_x > 0
+    if moves_y is not None and noise_y is not None:
+        moves_y &= noise_y > 0
+    data = Data(
+        filled,
+        y,
+        seen_x,
+        seen_y,
+        moves_x,
+        moves_y,
+        given.segments,
+        noise_x=noise_x,
+        noise_y=noise_y,
+    )
     counts = _Counts(
         jnp.isinf(x).sum(),
         jnp.zeros((), int) if y is None else jnp.isinf(y).sum(),
         seen_x.any(axis=0).sum(),  # of columns: all cells may be more than 32 bits count
         jnp.ones((), int) if seen_y is None else seen_y.any(axis=0).sum(),
         layout.valid(around.with_halo(data, layout.halo)).sum(),
+        *(None if noise is None else _bad(noise).sum() for noise in (noise_x, noise_y)),
     )
     return data, jax.tree.map(around.total, counts)
 
@@ -165,8 +191,16 @@ def _copy_targets(given: _Given, columns: list[int]) -> _Given:
         return None if array is None else array[:, columns]
 
     return given._replace(
-        y=copy(given.x), observed_y=copy(given.observed_x), movable_y=copy(given.movable_x)
+        y=copy(given.x),
+        observed_y=copy(given.observed_x),
+        movable_y=copy(given.movable_x),
+        noise_y=copy(given.noise_x),
     )
+
+
+def _bad(noise: jax.Array) -> jax.Array:
+    """What is no standard deviation."""
+    return ~(jnp.isfinite(noise) & (noise >= 0))
 
 
 def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
@@ -181,6 +215,12 @@ def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
             )
         if observed == 0 and (name == "x" or targets_apart):
             raise DataError(f"every cell of {name} is missing: there is nothing to refine.")
+    for name, bad in (("noise_x", counts.bad_noise_x), ("noise_y", counts.bad_noise_y)):
+        if bad is not None and bad > 0:
+            raise DataError(
+                f"{name} is NaN, infinite or negative somewhere: it must be the standard deviation "
+                "of each cell's noise, 0 where the cell is known exactly."
+            )
     if counts.instances == 0:
         raise ShapeError(
             "there is no instance to refine: no window fits into any segment, or the target is "
@@ -247,6 +287,36 @@ def _mask(name: str, mask: Any, like: Any) -> Any:
         raise ShapeError(
             f"{name} of shape {mask.shape} does not broadcast to shape {like.shape}."
         ) from error
+
+
+def broadcastable(name: str, numbers: Any, shape: tuple[int, ...], to_array: Any = None) -> Any:
+    """Numbers that broadcast to a shape, as an array of its rank.
+
+    Raises:
+        ShapeError: They do not broadcast.
+        UnsupportedError: They are no real numbers.
+    """
+    array = _as_values(name, numbers, _as_device_array if to_array is None else to_array)
+    missing = len(shape) - array.ndim
+    aligned = (1,) * missing + array.shape
+    if missing < 0 or any(n not in (1, size) for n, size in zip(aligned, shape, strict=True)):
+        raise ShapeError(f"{name} of shape {array.shape} does not broadcast to shape {shape}.")
+    return array.reshape(aligned)
+
+
+def _as_noise(name: str, noise: Any, like: Any, blocks: Blocks | None) -> Any:
+    """Noise in the shape of `like`; one row where it is the same for all, unless in blocks."""
+    if noise is None:
+        return None
+    if like is None:
+        raise ShapeError(
+            f"{name} was given, but targets are columns of x: their noise is that of noise_x."
+        )
+    to_array = _as_device_array if blocks is None else _as_host_array
+    noise = broadcastable(name, noise, like.shape, to_array)
+    rows = noise.shape[0] if blocks is None else like.shape[0]
+    numpy: Any = np if isinstance(noise, np.ndarray) else jnp
+    return numpy.broadcast_to(noise, (rows, *like.shape[1:]))
 
 
 def _seen(values: jax.Array, observed: jax.Array | None, real: jax.Array) -> jax.Array:

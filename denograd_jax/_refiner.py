@@ -20,6 +20,7 @@ from denograd_jax.layouts import Data, Layout
 from denograd_jax.rules import Rule
 
 __all__ = [
+    "TRACED",
     "AnyInfo",
     "AnyState",
     "Info",
@@ -32,7 +33,7 @@ __all__ = [
     "refiner",
 ]
 
-_TRACED: Any = ()  # stands in a cached rule for the numbers that come with the state
+TRACED: Any = ()  # stands in a cached rule for the numbers that come with the state
 
 
 class AnyState(Protocol):
@@ -87,7 +88,7 @@ class Info(NamedTuple):
         active: How many instances moved, `()`.
         nonfinite: How many had a residual or gradient that was not finite; they stayed, `()`.
         direction: `(x (n, ...), y (n, q))`: each instance's gradient over its joint norm, whatever
-            the gate says; or None unless asked for.
+            the gate says (in units of the noise where that is known); or None unless asked for.
     """
 
     residual: jax.Array
@@ -103,13 +104,17 @@ class Refiner(NamedTuple, Generic[StateT, InfoT]):
 
     Attributes:
         init: `init(x, y=None, observed_x=None, observed_y=None, movable_x=None, movable_y=None,
-            segments=None) -> State`. x is `(N, d)` or a series `(T, C)`; y `(N,)` or `(N, q)`.
-            A cell is observed unless it is NaN or the mask says otherwise; it is movable where it
-            is observed, unless the mask says otherwise. A movable cell of x that is not observed
-            is imputed, beginning at its fill (rows: column mean; series: last value seen), where
-            it stays if no instance covers it; a missing target is never imputed. Masks broadcast
-            to the array. `segments`, `(T,)` integers, keep windows from crossing from one series,
-            or one stretch without gaps, into the next.
+            segments=None, noise_x=None, noise_y=None) -> State`. x is `(N, d)` or a series
+            `(T, C)`; y `(N,)` or `(N, q)`. A cell is observed unless it is NaN or the mask says
+            otherwise; it is movable where it is observed, unless the mask says otherwise. A movable
+            cell of x that is not observed is imputed, beginning at its fill (rows: column mean;
+            series: last value seen), where it stays if no instance covers it; a missing target is
+            never imputed. Masks broadcast to the array. `segments`, `(T,)` integers, keep windows
+            from crossing from one series, or one stretch without gaps, into the next. `noise_x` and
+            `noise_y` are the standard deviations of the cells' noise, in units of x and y, where
+            they are known: at least 0, broadcasting to the array (a number per column, or per
+            cell). Rules then measure their steps in units of the noise, `global_refiner` its
+            proximity; a cell with noise 0 is known exactly and does not move. None counts as 1.
         step: `step(params, state) -> (State, Info)`: every instance is judged on the same data,
             then all moves are made at once.
     """
@@ -185,7 +190,7 @@ def refiner(
     step = _build_step(
         model.predict,
         model.predict_batch,
-        rule._replace(hyperparameters=_TRACED),
+        rule._replace(hyperparameters=TRACED),
         tuple(sorted(rule.hyperparameters)),
         layout,  # type: ignore[arg-type]  # layouts are hashable
         loss,

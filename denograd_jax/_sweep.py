@@ -11,10 +11,10 @@ from denograd_jax import rules
 from denograd_jax._chunks import default_chunk, even_chunks
 from denograd_jax._instances import GradientFunction, InputGradients
 from denograd_jax._types import Params, Scalar, Targets
-from denograd_jax.layouts import Data, Layout
-from denograd_jax.rules import Move, Rule
+from denograd_jax.layouts import Cut, Data, Layout
+from denograd_jax.rules import Move, Rule, ScaledGradients
 
-__all__ = ["Sweep", "Totals", "sweep_with"]
+__all__ = ["Sweep", "Totals", "scan_chunks", "sweep_with"]
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ class Totals(NamedTuple):
     """Numbers added up over the instances that took part: finite, valid, each once.
 
     Attributes:
-        squared_norm: Sum of squares of all their gradients, `()`.
+        squared_norm: Sum of squares of all their gradients as the rule sees them, `()`.
         loss: Sum of their losses, `()`.
         targets: Number of their observed targets, `()`; in floating point, since it may be beyond
             32 bits.
@@ -90,11 +90,11 @@ def sweep_with(
             start = jnp.minimum(number * size, count - size)
             fresh = start + jnp.arange(size) >= number * size
             cut = layout.cut(data, start, size)
-            g = gradients(params, cut.x, cut.y, cut.observed_y)
+            g = _in_noise(gradients(params, cut.x, cut.y, cut.observed_y), cut)
             squared = jax.vmap(rules.squared_norm)(g)
             finite = jnp.isfinite(squared) & _finite((g.residual, g.loss))
             usable = _zero_unless(finite, g)
-            moves: Move = jax.vmap(rule.move, in_axes=(None, 0))(hyperparameters, usable)
+            moves = _from_noise(jax.vmap(rule.move, (None, 0))(hyperparameters, usable), cut)
             finite &= _finite((moves.y, moves.gate) if rule.stays_finite else moves)
             takes_part = cut.valid & finite & fresh
             moves = _zero_unless(takes_part, moves)
@@ -112,10 +112,27 @@ def sweep_with(
 
         zero, none = jnp.zeros((), data.x.dtype), jnp.zeros((), jnp.int32)
         carry = layout.empty(data), Totals(zero, zero, zero, none)
-        (sums, totals), outputs = _scan(one_chunk, carry, chunks, count)
+        (sums, totals), outputs = scan_chunks(one_chunk, carry, chunks, count)
         return Sweep(sums, totals, *outputs)
 
     return sweep
+
+
+def _in_noise(g: InputGradients, cut: Cut) -> Any:
+    """The gradients by x and y in units of their noise, where that is known."""
+    if cut.noise_x is None and cut.noise_y is None:
+        return g
+    x, y = _times(g.x, cut.noise_x), _times(g.y, cut.noise_y)
+    return ScaledGradients(g.residual, x, y, g.loss, slope=g.y)
+
+
+def _from_noise(moves: Move, cut: Cut) -> Move:
+    """Moves in units of the noise, in those of the data."""
+    return Move(_times(moves.x, cut.noise_x), _times(moves.y, cut.noise_y), moves.gate)
+
+
+def _times(values: jax.Array, noise: jax.Array | None) -> jax.Array:
+    return values if noise is None else values * noise
 
 
 def _finite(tree: Any) -> jax.Array:
@@ -130,7 +147,7 @@ def _zero_unless(kept: jax.Array, tree: _T) -> _T:
     return zeroed
 
 
-def _unit(g: InputGradients, squared: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _unit(g: Any, squared: jax.Array) -> tuple[jax.Array, jax.Array]:
     inverse = rules.inverse_norm(jnp.where(jnp.isfinite(squared), squared, 0))
     return g.x * _column(inverse, g.x), g.y * _column(inverse, g.y)
 
@@ -141,7 +158,7 @@ def _column(values: jax.Array, like: jax.Array) -> jax.Array:
     return shaped
 
 
-def _scan(one_chunk: Any, carry: Any, chunks: int, count: int) -> Any:
+def scan_chunks(one_chunk: Any, carry: Any, chunks: int, count: int) -> Any:
     """`lax.scan` over chunks whose outputs are put end to end, the last one overlapping."""
     if chunks == 1:
         return one_chunk(carry, 0)

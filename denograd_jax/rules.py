@@ -1,7 +1,10 @@
 """How one instance moves, given its residual and gradients: the published rules.
 
 Steps are in the units of the data handed to the core; standardise first (mean 0, standard
-deviation 1 per column), as `refine` does.
+deviation 1 per column), as `refine` does. Where the noise of the cells is known (`init(noise_x=...,
+noise_y=...)`), they are in units of that noise: a rule sees the gradients by z / noise and its move
+is multiplied by the noise, so that certain cells move little and uncertain ones much. Residuals,
+and with them gates and tolerances, stay in the units of y.
 """
 
 import functools
@@ -20,6 +23,7 @@ __all__ = [
     "Gate",
     "Move",
     "Rule",
+    "ScaledGradients",
     "gauss_newton",
     "hard_gate",
     "inverse_norm",
@@ -48,6 +52,27 @@ class Move(NamedTuple):
     gate: Scalar
 
 
+class ScaledGradients(NamedTuple):
+    """`InputGradients` in units of known noise: what a rule sees of an instance that has it.
+
+    Attributes:
+        residual: `f(x) - y` in units of y, as ever.
+        x: dL/dx times the noise of x, which is the gradient by x / noise.
+        y: dL/dy times the noise of y.
+        loss: L, shape `()`.
+        slope: dL/dy as it is, the loss's slope by the residual; `y` has lost it where noise is 0.
+    """
+
+    residual: Target
+    x: Instance
+    y: Target
+    loss: Scalar
+    slope: Target
+
+
+AnyGradients: TypeAlias = InputGradients | ScaledGradients
+
+
 class Rule(NamedTuple):
     """One instance's move, and how the moves of a data set are put together.
 
@@ -57,7 +82,9 @@ class Rule(NamedTuple):
 
     Attributes:
         hyperparameters: Numbers that `move` and `rescale` read.
-        move: `move(hyperparameters, gradients) -> Move`, for one instance.
+        move: `move(hyperparameters, gradients) -> Move`, for one instance; the gradients are
+            `ScaledGradients` where noise is known, with the fields of `InputGradients`, and the
+            move is then in units of the noise too.
         rescale: `rescale(squared_norm) -> factor` for all moves of a step, from the sum of squares
             of all gradients of the data set; None for a rule that needs no look at the whole.
         consensus: How overlapping windows are combined where the layout does not say.
@@ -122,7 +149,7 @@ def unit_step(
 
     Args:
         step_size: Eta, the papers' noise reduction rate; at most this far moves an instance in a
-            step, in standard deviations.
+            step, in units of the data, or of the noise where that is known.
         tolerance: Tau; an instance stays where no residual exceeds it in size.
         norm: "instance" divides each gradient by its own norm; "dataset" divides all by one
             Frobenius norm over the data set, and windows add up without averaging (the first
@@ -160,6 +187,9 @@ def gauss_newton(
 
     With one target and `step_size=1` it lands on the linearised surface. It holds for any loss
     that depends on the residual alone; with several targets the direction is that of the loss.
+    Where the noise s is known the projection is orthogonal in its metric, the most likely point of
+    the surface: for one target the input moves by :math:`-\eta \, m \, r s_x^2 f' / (s_y^2 +
+    \lVert s_x f' \rVert^2)`, the target by :math:`\eta \, m \, r s_y^2` over the same.
 
     Args:
         step_size: Eta, the fraction of the way to the surface.
@@ -184,10 +214,10 @@ def gauss_newton(
 @functools.cache
 def _descent_move(
     gate: Gate, *, unit: bool
-) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
+) -> Callable[[dict[str, jax.Array], AnyGradients], Move]:
     """Against the gradient, or against the unit gradient."""
 
-    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
+    def move(h: dict[str, jax.Array], g: AnyGradients) -> Move:
         m = gate(g.residual, h["tolerance"])
         factor = -h["step_size"] * m
         if unit:
@@ -198,18 +228,19 @@ def _descent_move(
 
 
 @functools.cache
-def _projection_move(gate: Gate) -> Callable[[dict[str, jax.Array], InputGradients], Move]:
-    def move(h: dict[str, jax.Array], g: InputGradients) -> Move:
+def _projection_move(gate: Gate) -> Callable[[dict[str, jax.Array], AnyGradients], Move]:
+    def move(h: dict[str, jax.Array], g: AnyGradients) -> Move:
         m = gate(g.residual, h["tolerance"])
         inverse = inverse_norm(squared_norm(g))
-        length = _norm(g.residual) * _norm(g.y) * inverse  # ||r|| / ||(f', -1)||
+        slope = g.slope if isinstance(g, ScaledGradients) else g.y
+        length = _norm(g.residual) * _norm(slope) * inverse  # ||r|| / ||(f', -1)||
         factor = -h["step_size"] * m * length * inverse
         return Move(factor * h["x_weight"] * g.x, factor * h["y_weight"] * g.y, m)
 
     return move
 
 
-def squared_norm(g: InputGradients) -> Scalar:
+def squared_norm(g: AnyGradients) -> Scalar:
     """Sum of squares over every entry of the gradient, input and target together."""
     return jnp.sum(g.x * g.x) + jnp.sum(g.y * g.y)
 

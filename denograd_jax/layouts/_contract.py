@@ -40,6 +40,9 @@ class Data(NamedTuple):
             panel, one stretch without a gap), whose steps are neighbours.
         length: Set where the arrays were padded to share them out between devices; padding is
             missing and not movable, so that it changes nothing.
+        noise_x: Standard deviation of the noise of each cell of x; its shape, or its shape with a
+            first axis of 1 where all rows or steps share it. None: 1 everywhere.
+        noise_y: The same for y.
     """
 
     x: jax.Array
@@ -50,15 +53,22 @@ class Data(NamedTuple):
     movable_y: jax.Array | None
     segments: jax.Array | None = None
     length: Length | None = None
+    noise_x: jax.Array | None = None
+    noise_y: jax.Array | None = None
 
 
 class Cut(NamedTuple):
-    """Some instances: input `(n, ...)`, target `(n, q)`, its mask, and which instances count."""
+    """Some instances: input `(n, ...)`, target `(n, q)`, its mask, and which instances count.
+
+    Noise is cut like the array it belongs to, or has a first axis of 1 where instances share it.
+    """
 
     x: Instances
     y: Targets
     observed_y: jax.Array
     valid: jax.Array
+    noise_x: Instances | None = None
+    noise_y: Targets | None = None
 
 
 class Surroundings(Protocol):
@@ -101,7 +111,7 @@ class Layout(Protocol):
         """Which instances have a target and lie within one segment: `(count,)`."""
 
     def cut(self, data: Data, start: jax.Array | int, size: int) -> Cut:
-        """Instances `start` to `start + size - 1`."""
+        """Instances `start` to `start + size - 1`, with their noise where it is known."""
 
     def gather(self, data: Data, index: jax.Array) -> Cut:
         """Instances of any numbers, in any order, as training draws them."""

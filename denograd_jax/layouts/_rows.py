@@ -56,7 +56,13 @@ class Rows:
         assert data.y is not None
         assert data.observed_y is not None
         y, observed = (slab(a, start, size).reshape(size, -1) for a in (data.y, data.observed_y))
-        return Cut(slab(data.x, start, size), y, observed, observed.any(axis=1))
+        noise_x, noise_y = (
+            noise if noise is None or noise.shape[0] == 1 else slab(noise, start, size)
+            for noise in (data.noise_x, data.noise_y)
+        )
+        noise_y = None if noise_y is None else noise_y.reshape(noise_y.shape[0], -1)
+        x = slab(data.x, start, size)
+        return Cut(x, y, observed, observed.any(axis=1), noise_x, noise_y)
 
     def gather(self, data: Data, index: jax.Array) -> Cut:
         """See `Layout`."""

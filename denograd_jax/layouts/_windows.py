@@ -133,7 +133,9 @@ class Windows:
                 slab(data.segments, at, steps + 1)[:: self.stride] for at in (first, target)
             )
             valid &= begin == end
-        return Cut(x.reshape(size, -1) if self.flatten else x, y, observed, valid)
+        noise_x, noise_y = self._cut_noise(data, first, size)
+        x = x.reshape(size, -1) if self.flatten else x
+        return Cut(x, y, observed, valid, noise_x, noise_y)
 
     def gather(self, data: Data, index: jax.Array) -> Cut:
         """See `Layout`."""
@@ -211,6 +213,31 @@ class Windows:
             return data.x, data.observed_x
         assert data.observed_y is not None
         return data.y, data.observed_y
+
+    def _cut_noise(
+        self, data: Data, first: jax.Array | int, size: int
+    ) -> tuple[jax.Array | None, jax.Array | None]:
+        """Noise of windows from step `first` on and of their targets, or what all share."""
+
+        def of_inputs(noise: jax.Array) -> jax.Array:
+            at, count = first, size
+            if noise.shape[0] == 1:  # one window stands for all
+                noise, at, count = jnp.broadcast_to(noise, (self.length, noise.shape[1])), 0, 1
+            series = slab(noise, at, (count - 1) * self.stride + self.length)
+            windows = windows_of(series, self.stride, count, self.length)
+            return windows.reshape(count, -1) if self.flatten else windows
+
+        def of_targets(noise: jax.Array) -> jax.Array:
+            if noise.shape[0] > 1:
+                steps = (size - 1) * self.stride + 1
+                noise = slab(noise, first + self.span - 1, steps)[:: self.stride]
+            return noise.reshape(noise.shape[0], -1)[:, self._columns(data)]
+
+        targets = data.noise_x if data.y is None else data.noise_y
+        return (
+            None if data.noise_x is None else of_inputs(data.noise_x),
+            None if targets is None else of_targets(targets),
+        )
 
     def _columns(self, data: Data) -> Any:
         return slice(None) if data.y is not None else jnp.array(self.target_columns)
