@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from denograd_jax import backbones, datasets, errors, layouts, metrics, models, rules
+    from denograd_jax._causal import Causal, CausalRefiner, causal_refiner
+    from denograd_jax._constrained import Limits, constrained
     from denograd_jax._denograd import DenoGrad
+    from denograd_jax._fitted import Fitted, fit
     from denograd_jax._global import GlobalInfo, GlobalState, global_refiner
     from denograd_jax._instances import InputGradients, input_gradients
+    from denograd_jax._online import OnlineRefiner
     from denograd_jax._refine import refine
     from denograd_jax._refinement import Refinement
     from denograd_jax._refiner import Info, Refiner, State, refiner
@@ -21,12 +25,17 @@ __version__ = "0.1.0"
 
 # Names are looked up on first use (PEP 562): importing the package loads neither pandas nor Flax.
 _HOMES = {
+    "Causal": "_causal",
+    "CausalRefiner": "_causal",
     "DenoGrad": "_denograd",
     "DenogradError": "errors",
+    "Fitted": "_fitted",
     "History": "_run",
     "Info": "_refiner",
     "InputGradients": "_instances",
+    "Limits": "_constrained",
     "Model": "_types",
+    "OnlineRefiner": "_online",
     "Refinement": "_refinement",
     "Refiner": "_refiner",
     "Solution": "_run",
@@ -35,6 +44,9 @@ _HOMES = {
     "GlobalInfo": "_global",
     "GlobalState": "_global",
     "as_model": "models",
+    "causal_refiner": "_causal",
+    "constrained": "_constrained",
+    "fit": "_fitted",
     "global_refiner": "_global",
     "input_gradients": "_instances",
     "refine": "_refine",
@@ -42,17 +54,32 @@ _HOMES = {
     "run": "_run",
     "stream": "streaming",
 }
-_MODULES = ("backbones", "bridges", "datasets", "errors", "layouts", "metrics", "models", "rules")
+_MODULES = (
+    "backbones",
+    "bridges",
+    "datasets",
+    "errors",
+    "layouts",
+    "metrics",
+    "models",
+    "rules",
+    "sklearn",
+)
 
 __all__ = [
+    "Causal",
+    "CausalRefiner",
     "DenoGrad",
     "DenogradError",
+    "Fitted",
     "GlobalInfo",
     "GlobalState",
     "History",
     "Info",
     "InputGradients",
+    "Limits",
     "Model",
+    "OnlineRefiner",
     "Refinement",
     "Refiner",
     "Solution",
@@ -60,8 +87,11 @@ __all__ = [
     "Status",
     "as_model",
     "backbones",
+    "causal_refiner",
+    "constrained",
     "datasets",
     "errors",
+    "fit",
     "global_refiner",
     "input_gradients",
     "layouts",

@@ -12,14 +12,16 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
+from denograd_jax._columns import listed
 from denograd_jax._problems import Problem
-from denograd_jax._tables import Table, listed
+from denograd_jax._schema import Table
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
 from denograd_jax.errors import (
     ColumnError,
     DataError,
     DenogradError,
     ModelError,
+    UnsupportedError,
 )
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import as_model
@@ -56,10 +58,11 @@ def train_backbone(
     """
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
     train_index, validation_index = _split(problem, data, key_split)
-    features = problem.x.shape[1]
-    shape = (features,) if isinstance(problem.layout, Rows) else (problem.layout.length, features)
     module = backbones.build(
-        name, input_shape=shape, outputs=len(problem.targets), rngs=nnx.Rngs(key_model)
+        name,
+        input_shape=problem.instance_shape,
+        outputs=len(problem.targets),
+        rngs=nnx.Rngs(key_model),
     )
     options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
     report = None if progress is None else (lambda epoch, total, *_: progress(epoch, total))
@@ -79,11 +82,15 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
     """The user's model seen from standardised units; it gets the numeric inputs alone.
 
     Raises:
-        UnsupportedError: What `as_model` does not recognise.
+        UnsupportedError: What `as_model` does not recognise, or groups that are scaled apart.
         ModelError: A model that fails on one instance, or whose output does not fit the targets.
         ColumnError: No numeric input.
         DataError: Columns that float32 cannot hold in the user's units.
     """
+    if len(table.mean) > 1:
+        raise UnsupportedError(
+            'scale="group" is for backbones trained here: a model given sees the user\'s units.'
+        )
     if not problem.inputs:
         raise ColumnError(
             "there is no numeric column besides the target to give to the model: text, categories "
@@ -99,7 +106,7 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
     scales = UnitScales(
         model.params,
         *(
-            jnp.asarray(values[columns].astype(np.float32))
+            jnp.asarray(values[0, columns].astype(np.float32))
             for columns in (problem.inputs, problem.targets)
             for values in (table.mean, table.scale)
         ),
@@ -113,11 +120,12 @@ def _refuse_units(table: Table) -> None:
     largest = np.nan_to_num(np.abs(table.values)).max(axis=0)
     farthest = np.nan_to_num(np.abs(table.values - table.mean)).max(axis=0)
     varies = farthest > 1e-12 * largest
-    beyond = (largest > limits.max) | (table.scale < limits.tiny)
-    for j in np.flatnonzero(beyond | (varies & (table.scale < COARSE * largest))):
+    mean, scale = table.mean[0], table.scale[0]
+    beyond = (largest > limits.max) | (scale < limits.tiny)
+    for j in np.flatnonzero(beyond | (varies & (scale < COARSE * largest))):
         raise DataError(
-            f"column {table.labels[j]!r} (mean {table.mean[j]:.6g}, standard deviation "
-            f"{table.scale[j]:.3g}) cannot be given to a model in float32: scale or shift it, and "
+            f"column {table.labels[j]!r} (mean {mean[j]:.6g}, standard deviation "
+            f"{scale[j]:.3g}) cannot be given to a model in float32: scale or shift it, and "
             "train the model on such values, or leave model= out."
         )
 
@@ -161,7 +169,7 @@ def _described(prediction: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}."
 
 
 @functools.lru_cache(maxsize=64)

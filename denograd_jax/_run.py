@@ -3,6 +3,7 @@
 import collections
 import enum
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ from denograd_jax.layouts import Data
 
 __all__ = ["History", "Progress", "Solution", "Status", "run"]
 
+logger = logging.getLogger("denograd_jax")
+
 
 class Status(enum.IntEnum):
     """Why a run ended."""
@@ -23,6 +26,7 @@ class Status(enum.IntEnum):
     converged = 0
     max_steps = 1
     nonfinite = 2
+    interrupted = 3
 
     @property
     def advice(self) -> str:
@@ -37,6 +41,7 @@ _ADVICE = {
     "tolerance may be what the model cannot know, so more steps are not always better",
     Status.nonfinite: "some instances had a residual or gradient that was not finite and were left "
     "where they were; check the model on them",
+    Status.interrupted: "it was interrupted; this is what had been reached by then",
 }
 
 
@@ -114,8 +119,9 @@ def run(
 ) -> Solution[StateT, InfoT]:
     """Take steps until no instance is gated in, or `max_steps` are done.
 
-    Without history and progress the loop is one `lax.while_loop`, which composes with `jit` and
-    `vmap`; for a gradient through the refinement `scan` over `r.step` a fixed number of times.
+    With history or progress the loop is on the host, where Ctrl-C ends it with what was reached.
+    Without them it is one `lax.while_loop`, which composes with `jit` and `vmap`; for a gradient
+    through the refinement `scan` over `r.step` a fixed number of times.
 
     Look-ahead: as the refiner's.
 
@@ -135,10 +141,12 @@ def run(
         raise UnsupportedError("pass the model's params, not the model: run(r, model.params, ...).")
     if history is None and progress is None:
         last, info = _loop_of(r.step)(params, state, max_steps)
+        status = _status(info)
     else:
-        last, info = _loop_on_host(r.step, params, state, max_steps, history, progress)
+        last, info, interrupted = _loop_on_host(r.step, params, state, max_steps, history, progress)
+        status = jnp.array(Status.interrupted) if interrupted else _status(info)
     x, y = _values(last.data)
-    return Solution(x, y, _status(info), last.step - state.step, info, last)
+    return Solution(x, y, status, last.step - state.step, info, last)
 
 
 @functools.lru_cache(maxsize=32)
@@ -168,23 +176,30 @@ def _loop_on_host(
     max_steps: int,
     history: History | None,
     progress: Progress | None,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, bool]:
+    """The last state and info, and whether Ctrl-C was pressed."""
     info = _no_info(step, params, state)
     if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((params, state))):
         raise UnsupportedError(
             "history and progress run on the host: call run outside jit and vmap, or scan over "
             "r.step and return its info."
         )
-    for number in range(1, max_steps + 1):
-        before = state
-        state, info = step(params, state)
-        if history is not None:
-            history(before, info)
-        if progress is not None:
-            progress(number, max_steps, info)
-        if info.active == 0:
-            break
-    return state, info
+    number = 0
+    try:
+        for number in range(1, max_steps + 1):
+            before = state
+            state, info = step(params, state)
+            info.active.block_until_ready()  # so that Ctrl-C comes between steps
+            if history is not None:
+                history(before, info)
+            if progress is not None:
+                progress(number, max_steps, info)
+            if info.active == 0:
+                break
+    except KeyboardInterrupt:
+        logger.warning("interrupted in step %d of %d: what was reached is kept", number, max_steps)
+        return state, info, True
+    return state, info, False
 
 
 def _no_info(step: Any, params: Params, state: Any) -> Any:

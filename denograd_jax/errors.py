@@ -20,6 +20,10 @@ __all__ = [
 class DenogradError(Exception):
     """Root of every error raised on purpose by `denograd_jax`."""
 
+    def __str__(self) -> str:
+        """One line, whatever the objects that it quotes look like."""
+        return " ".join(super().__str__().split())
+
 
 class ShapeError(DenogradError, ValueError):
     """Arrays whose shapes do not fit each other, the layout or the model."""

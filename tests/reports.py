@@ -3,35 +3,55 @@
 import numpy as np
 import pandas as pd
 
-from denograd_jax._refinement import Refinement
+from denograd_jax._refinement import Evidence, Refinement
 from denograd_jax._run import Status
 
-__all__ = ["made_refinement", "rows_refinement", "series_refinement"]
+__all__ = [
+    "gap_table",
+    "long_refinement",
+    "made_refinement",
+    "rows_refinement",
+    "series_refinement",
+]
+
+
+def gap_table(group=(), after=(), before=(), steps=()):
+    """Gaps as `refine` tells them."""
+    return pd.DataFrame({"group": group, "after": after, "before": before, "steps": steps})
 
 
 def made_refinement(before, after, *, kind="rows", **fields):
     """A refinement of `before` into `after` with residuals that are halved."""
     residual = np.random.default_rng(0).normal(size=len(before))
+    unit = before.std(ddof=0).to_numpy(float)[None]
     defaults = {
         "data": after,
         "target": None,
+        "unit": np.where(unit > 0, unit, 1.0),
         "residuals": pd.DataFrame(
             {
                 "label": before.index,
                 "target": "price",
                 "before": residual,
                 "after": residual / 2,
+                "unit": 1.0,
             }
         ),
-        "scale": dict(zip(before.columns, before.std(ddof=0), strict=True)),
+        "evidence": Evidence(
+            np.array([[1.5]]), np.array([[0.25]]), np.float32([[0.5]]), np.int32([[3]])
+        ),
         "status": Status.converged,
         "steps": 7,
         "look_ahead": kind == "series",
+        "lag": None,
         "settings": {"rule": "unit_step", "step size": 0.05, "model": "mlp", "frozen": []},
+        "provenance": {"seed": 0, "device": "cpu", "input": "sha256:0123"},
         "notes": [],
         "time": None,
         "groups": None,
-        "cell_residuals": (np.full(before.shape, 1.5), np.full(before.shape, 0.25)),
+        "gaps": gap_table(),
+        "origin": None,  # what the report does not look at
+        "fitted": None,
     }
     return Refinement(before=before, after=after, kind=kind, **defaults | fields)
 
@@ -47,7 +67,7 @@ def rows_refinement(rows=300, names=("price", "area", "rooms", "idle"), **fields
 
 
 def series_refinement(steps=240, **fields):
-    """Two hourly series of a panel, interleaved, with a gap and a burst of large changes."""
+    """Two hourly series of a panel, interleaved, with a gap, a burst of large changes, a fill."""
     rng = np.random.default_rng(2)
     index = np.arange(2 * steps)
     hours = index // 2 + 1000 * (index // 2 >= steps // 2)
@@ -55,7 +75,54 @@ def series_refinement(steps=240, **fields):
     before = pd.DataFrame(
         {"temp": rng.normal(size=len(index)), "wind": rng.normal(size=len(index))}
     )
+    before.loc[[20, 22], "wind"] = np.nan
     after = before * 0.95
+    after.loc[20, "wind"] = 0.5
     after.loc[(index % 2 == 1) & (hours < 60), "temp"] = 0.0
     groups = np.where(index % 2, "JFK", "EWR").astype(object)
-    return made_refinement(before, after, kind="series", time=time, groups=groups, **fields)
+    residual = rng.normal(size=before.shape)
+    gap = time[[steps - 2, steps]]
+    defaults = {
+        "time": time,
+        "groups": groups,
+        "gaps": gap_table(["EWR", "JFK"], gap[[0, 0]], gap[[1, 1]], [1001.0, 1001.0]),
+        "evidence": Evidence(residual, residual / 2, np.float32([[0.5]]), np.int32([[3]])),
+    }
+    return made_refinement(before, after, kind="series", **defaults | fields)
+
+
+def long_refinement(rows=1_000_000, columns=6):
+    """A long series by the minute with a few gaps and a few spikes."""
+    rng = np.random.default_rng(3)
+    minutes = np.arange(rows)
+    breaks = rows * np.arange(1, 6) // 6
+    for row in breaks:
+        minutes[row:] += rows // 100
+    time = np.datetime64("2020-01-01T00:00", "s") + minutes.astype("timedelta64[m]")
+    values = np.sin(minutes / 700)[:, None] + 0.3 * rng.normal(size=(rows, columns))
+    values[rows // 3, :] += 9
+    before = pd.DataFrame(values, columns=[f"sensor {j}" for j in range(columns)])
+    after = before * 0.98
+    residual = (values - 1).astype(np.float64)
+    return made_refinement(
+        before,
+        after,
+        kind="series",
+        time=time,
+        gaps=gap_table([None] * 5, time[breaks - 1], time[breaks], [rows / 100 + 1] * 5),
+        evidence=Evidence(
+            residual,
+            residual / 2,
+            rng.random((rows, columns), np.float32),
+            rng.integers(0, 24, (rows, columns), np.int32),
+        ),
+        residuals=pd.DataFrame(
+            {
+                "label": np.tile(before.index, columns),
+                "target": np.repeat(before.columns.to_numpy(object), rows),
+                "before": residual.T.ravel(),
+                "after": residual.T.ravel() / 2,
+                "unit": 1.0,
+            }
+        ),
+    )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denograd_jax import backbones
+from denograd_jax import Status, backbones
 from denograd_jax.cli import _outputs, _refine, _tables, main
 from denograd_jax.errors import FileError
 
@@ -34,6 +34,8 @@ class FakeRefinement:
     def __init__(self, frame):
         self.data = frame.assign(price=frame["price"] + 0.125)
         self.changes = pd.DataFrame({"row": frame.index, "column": "price"})
+
+    status = Status.max_steps
 
     def summary(self):
         return "Refined."
@@ -134,7 +136,9 @@ def test_options_reach_refine(source, fake_refine):
     options = (
         "--series --time day --group colour --group zip --freeze size --horizon 2 --stride 3 "
         "--model lstm --rule gauss_newton --step-size 0.2 --tolerance 0 --max-steps 7 "
-        "--max-epochs 9 --seed 5 --round-integers --dry-run"
+        "--max-epochs 9 --seed 5 --integers --irregular --scale-groups --causal --lag 2 "
+        "--warm-up 99 --noise-scale size=0.5 --noise-scale a=b=1 --impute --bound size=0:9.5 "
+        "--bound price=:7 --non-negative id --max-change 1.5 --dry-run"
     )
     assert main(["refine", "houses.csv", "--target", "price", *options.split()]) == 0
     assert fake_refine == [
@@ -153,7 +157,17 @@ def test_options_reach_refine(source, fake_refine):
             "max_steps": 7,
             "max_epochs": 9,
             "seed": 5,
-            "round_integers": True,
+            "irregular": "segment",
+            "scale": "group",
+            "causal": True,
+            "lag": 2,
+            "warm_up": 99,
+            "noise_scale": {"size": 0.5, "a=b": 1.0},
+            "impute": True,
+            "bounds": {"size": (0.0, 9.5), "price": (None, 7.0)},
+            "non_negative": ["id"],
+            "integer": True,
+            "max_change": 1.5,
         }
     ]
 
@@ -189,6 +203,15 @@ def test_help_lists_every_backbone(capsys, monkeypatch):
         ("houses.csv --target colour", "not numeric"),
         ("houses.csv", "--target"),
         ("houses.csv --target price --horizon 2", "--series"),
+        ("houses.csv --target price --bound size", "COLUMN=LOW:HIGH"),
+        ("houses.csv --target price --bound size=3", "COLUMN=LOW:HIGH"),
+        ("houses.csv --target price --bound size=a:3", "'a' is no number"),
+        ("houses.csv --target price --bound sizes=1:3", "'sizes'"),
+        ("houses.csv --target price --bound size=3:1", "leave no value"),
+        ("houses.csv --target price --noise-scale 0.5", "COLUMN=NUMBER"),
+        ("houses.csv --target price --noise-scale size=x", "'x' is no number"),
+        ("houses.csv --target price --max-change -1", "--max-change"),
+        ("houses.csv --target price --causal", "causal is for a series"),
         ("houses.csv --target price --window 0", "--window"),
         ("houses.csv --target price --step-size -1", "--step-size"),
         ("houses.csv --target price --rule magic", "--rule"),
@@ -226,7 +249,7 @@ def test_a_mistake_is_one_line(source, capsys, arguments, words):
         (b"\n\n", "is empty"),
         (b"a,b\n", "no rows"),
         ("a,b\n1,Käse\n".encode("latin-1"), "UTF-8"),
-        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b"a,b\n1,2\n1,2,3\n", "3 cell(s) in line 3, but 2 in its header"),
         (b"a,b,a\n1,2,3\n", "more than one column 'a'"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import copy
 import datetime
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denograd_jax import DenogradError, refine
+from denograd_jax._columns import is_number
 from denograd_jax._containers import column_labels, column_or_level, open_container
+from denograd_jax._writing import write_back
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 
 ROWS = 6
@@ -45,6 +49,15 @@ def last(window):
 
 def numbers(rows=ROWS, columns=3, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, columns))
+
+
+def moved(frame, cells, whole=()):
+    """A frame as `refine` hands it to `close`: `cells` are `{(row, label): number}`."""
+    labels = [label for label in frame.columns if is_number(frame[label])]
+    values = np.full((len(frame), len(labels)), np.nan)
+    for (row, label), number in cells.items():
+        values[row, labels.index(label)] = number
+    return write_back(frame, labels, values, whole=whole)[0]
 
 
 @pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
@@ -234,7 +247,7 @@ def test_any_frame_keeps_its_form_or_is_refused_in_one_line(given_frame, series,
     frame, target = given_frame
     copies = copy.deepcopy((frame, target))
     options = {"window": 1, "model": lambda w: w.sum()} if series else {"model": total}
-    options |= {"max_steps": 2, "step_size": 0.5, "round_integers": round_integers}
+    options |= {"max_steps": 2, "step_size": 0.5, "integer": True if round_integers else ()}
     try:
         result = refine(frame, target, **options)
     except DenogradError as error:
@@ -269,12 +282,12 @@ TABLE = pd.DataFrame(numbers(), columns=["a", "b", "y"])
 @pytest.mark.parametrize(
     ("data", "target", "error", "words"),
     [
-        ([[1, 2], [3, 4]], 0, UnsupportedError, "not list"),
+        ([[1, 2], [3, 4]], 0, UnsupportedError, "not list: .* np.asarray"),
         (jnp.ones((3, 2)), 0, UnsupportedError, "np.asarray"),
-        ({"a": [1]}, "a", UnsupportedError, "not dict"),
+        ({"a": [1]}, "a", UnsupportedError, r"data\['a'\] must be .* not list: .* pd.DataFrame"),
         (np.ma.masked_equal(numbers(), 0), 0, UnsupportedError, "filled"),
         (np.zeros(3, [("a", float)]), "a", UnsupportedError, "structured"),
-        (np.ones((2, 2, 2)), 0, ShapeError, r"\(2, 2, 2\)"),
+        (np.ones((2, 2, 2)), 0, ShapeError, r"\(2, 2, 2\) .* list\(data\)"),
         (np.array(1.0), 0, ShapeError, r"not \(\)"),
         (np.ones((0, 2)), 0, DataError, "nothing to refine"),
         (np.ones((2, 0)), 0, DataError, "nothing to refine"),
@@ -320,3 +333,55 @@ def test_levels_of_the_index_by_name():
     assert column_or_level(frame, "sensor").tolist() == ["u"] * 3 + ["v"] * 3
     with pytest.raises(ColumnError, match="'sensor' is not in the data"):
         column_labels(frame, "sensor", "frozen")
+
+
+@pytest.mark.parametrize("dtype", ["float32", ">f8", "longdouble", "int8", "uint64", "object"])
+def test_an_array_is_closed_with_the_cells_that_changed(dtype):
+    array = np.asfortranarray([[1, 2, 3], [4, 5, 6]]).astype(dtype)
+    array.flags.writeable = False
+    opened = open_container(array, 2)
+    same = opened.close(opened.frame)
+    assert same.dtype == array.dtype
+    assert same.tobytes() == array.tobytes()
+    assert same.flags.writeable
+    whole = opened.close(moved(opened.frame, {(0, 1): 9, (1, 2): 8}, whole=[1, 2]))
+    assert whole.dtype == array.dtype
+    assert whole.tolist() == [[1, 9, 3], [4, 5, 8]]
+    refined = moved(opened.frame, {(1, 2): 2.5})
+    halves = opened.close(refined)
+    assert halves.dtype == (array.dtype if array.dtype.kind in "fO" else np.float64)
+    assert halves.tolist() == [[1, 2, 3], [4, 5, 2.5]]
+    assert opened.close_target(refined).tolist() == [3, 2.5]
+    assert array.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_large_integers_keep_every_digit():
+    array = np.array([[2**60 + 1, 2**60 + 3], [5, 7]], object)
+    frame = pd.DataFrame(array.astype(np.int64), columns=["a", "b"])
+    opened = open_container([frame, frame], "b")
+    refined = opened.close(moved(opened.frame, {(1, "a"): 6}, whole=["a"]))
+    assert refined[0].dtypes.tolist() == [np.int64, np.int64]
+    assert refined[0].to_numpy().tolist() == [[2**60 + 1, 2**60 + 3], [6, 7]]
+    opened = open_container(array, 1)
+    assert opened.close(moved(opened.frame, {(1, 0): 5.5}))[0].tolist() == [2**60 + 1, 2**60 + 3]
+
+
+def test_a_missing_cell_that_was_filled_comes_back_filled():
+    array = np.array([[1.0, np.nan], [np.nan, 4.0]])
+    opened = open_container(array)
+    filled = opened.close(moved(opened.frame, {(0, 1): 2.5}))
+    np.testing.assert_array_equal(filled, [[1, 2.5], [np.nan, 4]])
+
+
+def test_libraries_are_imported_only_for_their_own_objects():
+    code = (
+        "import sys, numpy as np, pandas as pd\n"
+        "from denograd_jax._containers import open_container\n"
+        "for data in (np.ones(3), pd.DataFrame({'a': [1.0]}), [np.ones(3), np.ones(2)]):\n"
+        "    opened = open_container(data)\n"
+        "    opened.close(opened.frame)\n"
+        "print(sorted({'polars', 'xarray', 'pyarrow', 'dask'} & set(sys.modules) - before))\n"
+    )
+    code = "import sys, pandas\nbefore = set(sys.modules)\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

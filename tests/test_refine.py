@@ -208,14 +208,16 @@ def test_rules_by_name_or_given(rule):
     assert result.residuals["after"].abs().mean() < result.residuals["before"].abs().mean()
 
 
+CORRECTING = (linear, (WEIGHTS.astype(np.float32), np.float32(5)))
+
+
 @pytest.fixture(scope="module")
 def corrected():
     """A result in which a, b and y move, c is frozen, and cells are missing."""
     frame = rows().set_index(pd.Index([f"house {i % 30}" for i in range(ROWS)]))
     frame.iloc[3, 0] = np.nan
     frame.iloc[9, 3] = np.nan
-    model = (linear, (np.append(WEIGHTS, 0)[:3].astype(np.float32), np.float32(5)))
-    return frame, refine(frame, "y", model=model, frozen="c", max_steps=4, step_size=0.1)
+    return frame, refine(frame, "y", model=CORRECTING, frozen="c", max_steps=4, step_size=0.1)
 
 
 def test_residuals_are_prediction_minus_value_in_the_users_units(corrected):
@@ -223,7 +225,8 @@ def test_residuals_are_prediction_minus_value_in_the_users_units(corrected):
     filled = frame.fillna({"a": frame["a"].mean()})
     known = frame["y"].notna()
     expected = (filled[["a", "b", "c"]] @ WEIGHTS + 5 - frame["y"])[known]
-    assert list(result.residuals.columns) == ["label", "target", "before", "after"]
+    assert list(result.residuals.columns) == ["label", "target", "before", "after", "unit"]
+    np.testing.assert_allclose(result.residuals["unit"], np.nanstd(frame["y"]))
     assert result.residuals["label"].tolist() == expected.index.tolist()
     assert set(result.residuals["target"]) == {"y"}
     np.testing.assert_allclose(result.residuals["before"], expected, rtol=1e-4, atol=1e-3)
@@ -245,6 +248,8 @@ def test_changes_against_numpy(corrected):
         "sigmas",
         "residual_before",
         "residual_after",
+        "gate",
+        "windows",
     ]
     columns = ["a", "b", "y"]
     before, after = frame[columns].to_numpy(), result.data[columns].to_numpy()
@@ -263,6 +268,13 @@ def test_changes_against_numpy(corrected):
     residuals = result.residuals.set_index(np.flatnonzero(frame["y"].notna()))
     for when in ("before", "after"):
         expected[f"residual_{when}"] = residuals[when].reindex(row).to_numpy()
+    steps = [
+        refine(frame, "y", model=CORRECTING, frozen="c", max_steps=k, step_size=0.1).residuals
+        for k in range(4)
+    ]
+    gates = [(r["after"].abs() > 0.1 * np.nanstd(frame["y"])).to_numpy() for r in steps]
+    of_rows = pd.Series(np.mean(gates, axis=0), np.flatnonzero(frame["y"].notna()))
+    expected["gate"], expected["windows"] = of_rows.reindex(row).to_numpy(), 1
     size = expected["sigmas"].abs()
     expected = expected.iloc[np.argsort(-size.to_numpy(), kind="stable")].reset_index(drop=True)
     found = changes.assign(column=changes["column"].astype(str), row=changes["row"].astype(str))
@@ -370,14 +382,34 @@ def test_progress_and_the_same_call_twice():
     assert not other.data.equals(silent.data)
 
 
-@pytest.mark.parametrize("stage", ["train", "refine"])
-def test_an_interruption_gets_through(stage):
+def interrupted_at(stage, number):
     def interrupt(now, done, total):
-        if now == stage:
+        if (now, done) == (stage, number):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        refine(rows(), "y", max_epochs=2, max_steps=3, tolerance=0.0, progress=interrupt)
+    options = {"max_epochs": 3, "max_steps": 4, "tolerance": 0.0}
+    return refine(rows(), "y", progress=interrupt, **options), options
+
+
+def test_an_interruption_keeps_the_steps_taken(caplog):
+    result, options = interrupted_at("refine", 2)
+    assert result.status == Status.interrupted
+    assert result.steps == 2
+    expected = refine(rows(), "y", **options | {"max_steps": 2})
+    pd.testing.assert_frame_equal(result.data, expected.data, check_exact=True)
+    assert "2 steps, ended because it was interrupted" in result.summary()
+    assert "interrupted in step 2 of 4" in caplog.text
+
+
+def test_an_interruption_of_the_training_refines_nothing():
+    result, _ = interrupted_at("train", 2)
+    pd.testing.assert_frame_equal(result.data, rows(), check_exact=True)
+    assert result.status == Status.interrupted
+    assert result.steps == 0
+    assert result.fitted.settings["epochs"].startswith("2, best ")
+    assert any("training was interrupted" in note for note in result.notes)
+    again = result.fitted.refine(rows(), "y", max_steps=1)
+    assert again.steps == 1  # with the best epoch so far
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +19,8 @@ from denograd_jax.backbones._pure import as_pure, cast
 from denograd_jax.errors import BackboneError
 
 __all__ = ["Gather", "Progress", "Trained", "train"]
+
+logger = logging.getLogger("denograd_jax")
 
 Data: TypeAlias = Any  # any pytree of arrays
 Gather: TypeAlias = Callable[[Data, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
@@ -37,6 +40,7 @@ class Trained(NamedTuple):
             `(epochs,)`; NaN where there are none.
         best_epoch: Index of the epoch whose parameters were kept.
         epochs: Number of epochs that ran.
+        interrupted: Whether Ctrl-C ended the training; an epoch or more was done.
     """
 
     model: Model
@@ -44,6 +48,7 @@ class Trained(NamedTuple):
     validation_loss: NDArray[np.float64]
     best_epoch: int
     epochs: int
+    interrupted: bool = False
 
 
 def train(
@@ -129,9 +134,11 @@ def train(
         return state, float(losses[0]), float(losses[1])
 
     state = _begin(task, cast(model.params, dtype))
-    best, best_epoch, losses = _stop_early(run_epoch, state, max_epochs, patience, progress)
+    best, best_epoch, losses, interrupted = _stop_early(
+        run_epoch, state, max_epochs, patience, progress
+    )
     model = model._replace(params=best.params)
-    return Trained(model, losses[:, 0], losses[:, 1], best_epoch, len(losses))
+    return Trained(model, losses[:, 0], losses[:, 1], best_epoch, len(losses), interrupted)
 
 
 class _State(NamedTuple):
@@ -170,12 +177,20 @@ def _stop_early(
     max_epochs: int,
     patience: int,
     progress: Progress | None,
-) -> tuple[_State, int, NDArray[np.float64]]:
-    """Runs epochs until the loss has not improved for `patience` of them; keeps the best state."""
+) -> tuple[_State, int, NDArray[np.float64], bool]:
+    """Runs epochs until the loss has not improved for `patience` of them; keeps the best state.
+
+    Also the best epoch, the losses, and whether Ctrl-C was pressed after the first epoch.
+    """
     best, best_epoch, best_loss = state, 0, math.inf
     history: list[tuple[float, float]] = []
     for epoch in range(max_epochs):
-        state, train_loss, validation_loss = run_epoch(epoch, state)
+        try:
+            state, train_loss, validation_loss = run_epoch(epoch, state)
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            return best, best_epoch, np.array(history), True
         history.append((train_loss, validation_loss))
         decisive = train_loss if math.isnan(validation_loss) else validation_loss
         if epoch == 0 and not math.isfinite(decisive):
@@ -186,11 +201,15 @@ def _stop_early(
             )
         if decisive < best_loss:
             best, best_epoch, best_loss = state, epoch, decisive
-        if progress is not None:
-            progress(epoch + 1, max_epochs, train_loss, validation_loss)
+        logger.debug("epoch %d: %g in training, %g in validation", epoch + 1, *history[-1])
+        try:
+            if progress is not None:
+                progress(epoch + 1, max_epochs, train_loss, validation_loss)
+        except KeyboardInterrupt:
+            return best, best_epoch, np.array(history), True
         if epoch - best_epoch >= patience:
             break
-    return best, best_epoch, np.array(history)
+    return best, best_epoch, np.array(history), False
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -71,5 +71,6 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _refuse(message: str) -> int:
-    print(f"denograd-jax: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    print(f"denograd-jax: {line.rstrip('.')}.", file=sys.stderr)
     return MISTAKE

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from denograd_jax.cli import _options as options
+from denograd_jax.cli._parsing import parse_bounds, parse_noise
 
 __all__ = ["app"]
 
@@ -41,96 +42,40 @@ def denograd_jax(
 
 @app.command()
 def refine(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            show_default=False,
-            help="Table to repair: .csv (or .csv.gz, .bz2, .xz) or .parquet.",
-        ),
-    ],
-    target: Annotated[
-        list[str] | None,
-        options.columns(
-            metavar="COLUMN",
-            help="Column that the others explain. A series may go without: each of its columns "
-            "is then predicted from the window before.",
-        ),
-    ] = None,
-    freeze: Annotated[
-        list[str] | None,
-        options.columns(
-            metavar="COLUMN",
-            help="Column that informs the model but is not changed. Repeat it for several.",
-        ),
-    ] = None,
-    round_integers: Annotated[
-        bool,
-        options.columns(
-            "--round-integers", metavar="", help="Keep columns of whole numbers whole."
-        ),
-    ] = False,
-    series: Annotated[
-        bool, options.series("--series", metavar="", help="Rows follow each other in time.")
-    ] = False,
-    window: Annotated[
-        int | None,
-        options.series(
-            min=1,
-            metavar="STEPS",
-            show_default="24",
-            help="How far the model looks back; implies --series.",
-        ),
-    ] = None,
+    source: options.Source,
+    target: options.Target = None,
+    freeze: options.Freeze = None,
+    series: options.Series = False,
+    window: options.Window = None,
     horizon: options.Horizon = 1,
     stride: options.Stride = 1,
-    time: Annotated[
-        str | None,
-        options.series(metavar="COLUMN", help="Time stamps. No window crosses a gap in them."),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        options.series(metavar="COLUMN", help="Tells the series of a panel apart."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        options.method(
-            metavar="NAME",
-            show_default="mlp",
-            help="Backbone to train: mlp; for rows also ft_transformer, for series also lstm, gru, "
-            "cnn, cnn_lstm, dlinear, transformer or xlstm.",
-        ),
-    ] = None,
+    time: options.Time = None,
+    group: options.Group = None,
+    irregular: options.Irregular = False,
+    scale_groups: options.ScaleGroups = False,
+    causal: options.Causal = False,
+    lag: options.Lag = 0,
+    warm_up: options.WarmUp = None,
+    model: options.ModelName = None,
+    max_epochs: options.MaxEpochs = None,
+    seed: options.Seed = 0,
     rule: options.Rule = None,
     step_size: options.StepSize = None,
     tolerance: options.Tolerance = None,
     max_steps: options.MaxSteps = None,
-    max_epochs: options.MaxEpochs = None,
-    seed: options.Seed = 0,
-    out: Annotated[
-        Path | None,
-        options.output(
-            metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."
-        ),
-    ] = None,
-    changes: Annotated[
-        Path | None, options.output(metavar="FILE", help="A table of every changed cell.")
-    ] = None,
-    report: Annotated[
-        Path | None, options.output(metavar="FILE", help="An HTML page that shows what was done.")
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        options.output(
-            "--dry-run", metavar="", help="Compute and print everything, write nothing."
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        options.output(
-            "--overwrite", metavar="", help="Replace outputs that exist; never the input."
-        ),
-    ] = False,
+    noise_scale: options.NoiseScale = None,
+    impute: options.Impute = False,
+    bound: options.Bound = None,
+    non_negative: options.NonNegative = None,
+    integer: options.Integer = None,
+    integers: options.Integers = False,
+    max_change: options.MaxChange = None,
+    out: options.Out = None,
+    changes: options.Changes = None,
+    report: options.Report = None,
+    save: options.Save = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Repair a table or, with --series or --window, a time series.
@@ -139,25 +84,143 @@ def refine(
     """
     from denograd_jax.cli._refine import Outputs, beside, refine_file
 
+    window = _window(series, window, horizon, stride, target, [time, *(group or [])])
     refine_file(
         source,
-        None if dry_run else Outputs(out or beside(source), changes, report),
+        None if dry_run else Outputs(out or beside(source), changes, report, save),
         {
             "target": target,
             "frozen": freeze or (),
-            "window": _window(series, window, horizon, stride, target, [time, *(group or [])]),
+            "window": window,
             "horizon": horizon,
             "stride": stride,
             "time": time,
             "groups": group,
+            "irregular": "segment" if irregular else None,
+            "scale": "group" if scale_groups else "all",
+            "causal": causal,
+            "lag": lag,
+            "warm_up": warm_up,
             "model": model,
+            "max_epochs": max_epochs,
+            "seed": seed,
             "rule": rule and rule.value,
             "step_size": step_size,
             "tolerance": tolerance,
             "max_steps": max_steps,
+            "noise_scale": parse_noise(noise_scale),
+            "impute": impute,
+            "bounds": parse_bounds(bound),
+            "non_negative": non_negative or (),
+            "integer": True if integers else integer or (),
+            "max_change": max_change,
+        },
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def fit(
+    source: options.Source,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", show_default=False, help="Where the model goes.")
+    ],
+    target: options.Target = None,
+    freeze: options.Freeze = None,
+    series: options.Series = False,
+    window: options.Window = None,
+    horizon: options.Horizon = 1,
+    stride: options.Stride = 1,
+    time: options.Time = None,
+    group: options.Group = None,
+    irregular: options.Irregular = False,
+    scale_groups: options.ScaleGroups = False,
+    model: options.ModelName = None,
+    max_epochs: options.MaxEpochs = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on a table and keep it, with its scaling, to repair other tables by apply.
+
+    For example: denograd-jax fit yesterday.csv model/ --window 24
+    """
+    from denograd_jax.cli._refine import fit_file
+
+    window = _window(series, window, horizon, stride, target, [time, *(group or [])])
+    fit_file(
+        source,
+        folder,
+        {
+            "target": target,
+            "frozen": freeze or (),
+            "window": window,
+            "horizon": horizon,
+            "stride": stride,
+            "time": time,
+            "groups": group,
+            "irregular": "segment" if irregular else None,
+            "scale": "group" if scale_groups else "all",
+            "model": model,
             "max_epochs": max_epochs,
             "seed": seed,
-            "round_integers": round_integers,
+        },
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def apply(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", show_default=False, help="What fit made.")
+    ],
+    source: options.Source,
+    causal: options.Causal = False,
+    lag: options.Lag = 0,
+    rule: options.Rule = None,
+    step_size: options.StepSize = None,
+    tolerance: options.Tolerance = None,
+    max_steps: options.MaxSteps = None,
+    noise_scale: options.NoiseScale = None,
+    impute: options.Impute = False,
+    bound: options.Bound = None,
+    non_negative: options.NonNegative = None,
+    integer: options.Integer = None,
+    integers: options.Integers = False,
+    max_change: options.MaxChange = None,
+    out: options.Out = None,
+    changes: options.Changes = None,
+    report: options.Report = None,
+    save: options.Save = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Repair a table with a model that fit has made of another.
+
+    For example: denograd-jax apply model/ today.csv
+    """
+    from denograd_jax.cli._refine import Outputs, apply_file, beside
+
+    apply_file(
+        folder,
+        source,
+        None if dry_run else Outputs(out or beside(source), changes, report, save),
+        {
+            "causal": causal,
+            "lag": lag,
+            "rule": rule and rule.value,
+            "step_size": step_size,
+            "tolerance": tolerance,
+            "max_steps": max_steps,
+            "noise_scale": parse_noise(noise_scale),
+            "impute": impute,
+            "bounds": parse_bounds(bound),
+            "non_negative": non_negative or (),
+            "integer": True if integers else integer or (),
+            "max_change": max_change,
         },
         overwrite=overwrite,
         quiet=quiet,

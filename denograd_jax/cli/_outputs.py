@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from denograd_jax.cli._sources import reason, refuse_missing
 from denograd_jax.errors import FileError
 
 __all__ = ["check_folder", "check_outputs", "written_together"]
@@ -16,21 +17,41 @@ def check_outputs(outputs: Sequence[Path], source: Path, *, overwrite: bool) -> 
 
     Raises:
         FileError: The folder is missing or read-only, the file exists and `overwrite` is not set,
-            it is a folder, it is the input, or it is named twice.
+            it is a folder, it is the input, or it is named twice; or there is no input.
     """
+    refuse_missing(source)
     for number, path in enumerate(outputs):
-        if path.is_dir():
-            raise FileError(f"{path} is a folder: name a file in it.")
-        if not path.parent.is_dir():
-            raise FileError(f"the folder {path.parent} does not exist: create it first.")
-        if not os.access(path.parent, os.W_OK):
-            raise FileError(f"{path.parent} may not be written to: choose another folder.")
-        if path.exists() and source.exists() and path.samefile(source):
-            raise FileError(f"{path} is the input, which is never replaced: choose another name.")
-        if path.resolve() in [other.resolve() for other in outputs[:number]]:
-            raise FileError(f"{path} is named for two outputs: choose another name for one.")
-        if path.exists() and not overwrite:
-            raise FileError(f"{path} exists: choose another name, or add --overwrite.")
+        try:
+            _check_output(path, source, outputs[:number], overwrite=overwrite)
+        except OSError as error:
+            raise FileError(f"{path} cannot be written: {reason(error)}") from None
+
+
+def _check_output(path: Path, source: Path, others: Sequence[Path], *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise FileError(f"{path} is a folder: name a file in it.")
+    _refuse_folder(path.parent)
+    if path.exists() and path.samefile(source):
+        raise FileError(f"{path} is the input, which is never replaced: choose another name.")
+    if path.resolve() in [other.resolve() for other in others]:
+        raise FileError(f"{path} is named for two outputs: choose another name for one.")
+    if os.path.lexists(path) and not overwrite:  # also a link to nowhere
+        raise FileError(f"{path} exists: choose another name, or add --overwrite.")
+
+
+def _refuse_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise FileError(f"the folder {folder} does not exist: create it first.")
+    if not folder.is_dir():
+        raise FileError(f"{folder} is a file, not a folder: choose another folder.")
+    try:
+        _folder_in(folder).cleanup()
+    except OSError:
+        raise FileError(f"{folder} may not be written to: choose another folder.") from None
+
+
+def _folder_in(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix=".denograd-", dir=folder)
 
 
 def check_folder(folder: Path) -> None:
@@ -39,11 +60,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         FileError: It, or the nearest existing folder above it, cannot be written to.
     """
-    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise FileError(f"{nearest} is a file, not a folder: choose another folder.")
-    if not os.access(nearest, os.W_OK):
-        raise FileError(f"{nearest} may not be written to: choose another folder.")
+    try:
+        nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    except OSError as error:
+        raise FileError(f"{folder} cannot be made: {reason(error)}") from None
+    _refuse_folder(nearest)
 
 
 @contextlib.contextmanager
@@ -61,8 +82,7 @@ def written_together() -> Iterator[Callable[[Path], Path]]:
     with contextlib.ExitStack() as folders:
 
         def aside(path: Path) -> Path:
-            folder = tempfile.TemporaryDirectory(prefix=".denograd-", dir=path.parent)
-            stand_in = Path(folders.enter_context(folder)) / path.name
+            stand_in = Path(folders.enter_context(_folder_in(path.parent))) / path.name
             renames.append((stand_in, path))
             return stand_in
 
@@ -71,4 +91,5 @@ def written_together() -> Iterator[Callable[[Path], Path]]:
             for stand_in, path in renames:
                 stand_in.replace(path)
         except OSError as error:
-            raise FileError(f"the output could not be written: {error}") from error
+            which = f" ({Path(error.filename).name})" if error.filename else ""
+            raise FileError(f"the output could not be written{which}: {reason(error)}") from error

@@ -1,10 +1,12 @@
-"""`denograd-jax refine`: a file in, refined data, changes and report out."""
+"""`denograd-jax refine`, `fit` and `apply`: a file in; refined data, changes and report out."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from denograd_jax import Refinement, refine
+from denograd_jax import Fitted, Refinement, Status, fit, refine
+from denograd_jax._folders import refuse_taken
+from denograd_jax._saved import FITTED
 from denograd_jax.cli._extras import require
 from denograd_jax.cli._outputs import check_outputs, written_together
 from denograd_jax.cli._screen import StageBar, console, progress_bars
@@ -19,7 +21,7 @@ from denograd_jax.cli._tables import (
 )
 from denograd_jax.errors import FileError
 
-__all__ = ["Outputs", "beside", "refine_file", "save"]
+__all__ = ["Outputs", "apply_file", "beside", "fit_file", "refine_file", "save"]
 
 
 class Outputs(NamedTuple):
@@ -28,6 +30,7 @@ class Outputs(NamedTuple):
     data: Path
     changes: Path | None = None
     report: Path | None = None
+    folder: Path | None = None
 
     def check(self, source: Path, *, overwrite: bool) -> None:
         """Refuse, before the work is done, what could not be written after it."""
@@ -36,6 +39,8 @@ class Outputs(NamedTuple):
                 is_parquet(table)  # refuses other endings
         if self.report is not None:
             _check_report(self.report)
+        if self.folder is not None and self.folder.exists():
+            raise FileError(f"{self.folder} exists: choose another name for a new folder.")
         check_outputs(self.paths(), source, overwrite=overwrite)
 
     def paths(self) -> list[Path]:
@@ -66,6 +71,74 @@ def refine_file(
     frame = with_levels(table.frame, [arguments["time"], *(arguments["groups"] or ())])
     with progress_bars(quiet=quiet) as bars:
         refinement = refine(frame, **arguments, progress=StageBar(bars))
+    _finish(refinement, table, outputs, quiet=quiet)
+
+
+def fit_file(
+    source: Path,
+    folder: Path,
+    arguments: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Read a table, fit a model to it, and keep that in a folder.
+
+    Args:
+        source: The input file.
+        folder: Where the model goes.
+        arguments: Keyword arguments of `denograd_jax.fit`.
+        overwrite: Whether a model that is there may be replaced.
+        quiet: Whether to print nothing.
+    """
+    refuse_taken(folder, FITTED, overwrite=overwrite)
+    frame = with_levels(read_table(source).frame, [arguments["time"], *(arguments["groups"] or ())])
+    with progress_bars(quiet=quiet) as bars:
+        fitted = fit(frame, **arguments, progress=StageBar(bars))
+    if fitted.interrupted:
+        raise KeyboardInterrupt
+    fitted.save(folder, overwrite=overwrite)
+    if not quiet:
+        settings = ", ".join(f"{name} {value}" for name, value in fitted.settings.items())
+        console().print(f"Fitted: {settings}.\nWrote {folder}.", soft_wrap=True)
+
+
+def apply_file(
+    folder: Path,
+    source: Path,
+    outputs: Outputs | None,
+    moves: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Read a table, refine it by a model that `fit_file` made, and write what came of it.
+
+    Args:
+        folder: Where the model is.
+        source: The input file.
+        outputs: The files to write; None to write nothing.
+        moves: Keyword arguments of `Fitted.refine`.
+        overwrite: Whether existing outputs may be replaced.
+        quiet: Whether to print nothing.
+    """
+    if outputs is not None:
+        outputs.check(source, overwrite=overwrite)
+    fitted = Fitted.load(folder)
+    table = read_table(source)
+    order = [fitted.design.time, *fitted.design.groups]
+    frame = with_levels(table.frame, [None if label is None else str(label) for label in order])
+    with progress_bars(quiet=quiet) as bars:
+        refinement = fitted.refine(frame, progress=StageBar(bars), **moves)
+    _finish(refinement, table, outputs, quiet=quiet)
+
+
+def _finish(
+    refinement: Refinement, table: TableFile, outputs: Outputs | None, *, quiet: bool
+) -> None:
+    """Write and print; a refinement that was interrupted is not written, for it is not whole."""
+    if refinement.status is Status.interrupted:
+        raise KeyboardInterrupt
     if outputs is not None:
         with written_together() as aside:
             save(refinement, table, outputs, aside)
@@ -82,6 +155,8 @@ def save(
         write_frame(refinement.changes, aside(outputs.changes))
     if outputs.report is not None:
         refinement.report(aside(outputs.report))
+    if outputs.folder is not None:
+        refinement.save(aside(outputs.folder))
 
 
 def beside(source: Path) -> Path:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from denograd_jax import backbones, layouts
 from denograd_jax._frozen_models import train_backbone
+from denograd_jax._planning import choose_rule
 from denograd_jax._prepare import prepare
 from denograd_jax._problems import Problem
-from denograd_jax._refine import choose_rule
 from denograd_jax._types import Model
 from denograd_jax.cli import UnfinishedError
 from denograd_jax.cli._screen import StageBar, console, progress_bars
@@ -228,7 +228,16 @@ def _trained(series: Columns, learning: Learning, report: Progress) -> Trusted:
     z = ((values - survey.mean) / scale).astype(np.float32)
     columns = list(range(series.shape[1]))
     problem = Problem(
-        layout, z, None, ~still, None, segments, columns, targets, np.arange(len(z), dtype=np.intp)
+        layout,
+        z,
+        None,
+        np.broadcast_to(~still, z.shape),
+        None,
+        segments,
+        columns,
+        targets,
+        np.arange(len(z), dtype=np.intp),
+        len(z),
     )
     trained = train_backbone(
         learning.backbone,

@@ -1,7 +1,6 @@
 """One HTML page that tells what a refinement did; needs the extra `denograd-jax[report]`."""
 
 import secrets
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,10 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
     """Write a report of a refinement as one HTML page that needs no network.
 
     The page says what was done and with what, shows the most changed columns before and after,
-    lists the largest corrections, and measures drift and residuals. It is written whole or not
-    at all; a file of that name is replaced.
+    lists the largest corrections and the gaps, and measures drift and residuals. All of that is
+    read without JavaScript; with it, columns and groups are picked and zoomed into, and the
+    corrections are searched. Long data are summarised to a fixed size, and said to be. The page
+    is written whole or not at all; a file of that name is replaced.
 
     Args:
         refinement: What `refine` returned.
@@ -26,7 +27,7 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
 
     Raises:
         FileError: The folder does not exist or the file cannot be written.
-        MissingExtraError: Jinja2 or Matplotlib is not installed.
+        MissingExtraError: Bokeh, Jinja2 or Matplotlib is not installed.
     """
     path = Path(path)
     _refuse_unwritable(path)
@@ -35,24 +36,17 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
 
 def _render(refinement: "Refinement") -> str:
     try:
-        import jinja2
-        import markupsafe
+        import bokeh  # noqa: F401 - the page embeds its script
+        import jinja2  # noqa: F401 - the page is a template
         import matplotlib  # noqa: F401 - the figures import it
     except ImportError as error:
         raise MissingExtraError(
-            "A report needs Jinja2 and Matplotlib, and one of them is missing: "
+            "A report needs Bokeh, Jinja2 and Matplotlib, and one of them is missing: "
             'run pip install "denograd-jax[report]".'
         ) from error
-    from denograd_jax.report import _content
+    from denograd_jax.report import _page
 
-    files = resources.files(__package__)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"value": _content.value, "measure": _content.measure}
-    template = environment.from_string(files.joinpath("page.html").read_text("utf-8"))
-    style = markupsafe.Markup(files.joinpath("page.css").read_text("utf-8"))
-    return template.render(style=style, **_content.contents(refinement))
+    return _page.render(refinement)
 
 
 def _refuse_unwritable(path: Path) -> None:
@@ -66,7 +60,8 @@ def _write_whole(path: Path, text: str) -> None:
     """Write beside the file, then rename: a reader sees the old page or the new, never a part."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        aside.write_text(text, "utf-8")
+        # A label may hold half of a surrogate pair, which no file can.
+        aside.write_text(text, "utf-8", errors="replace", newline="\n")
         aside.replace(path)
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}.") from error

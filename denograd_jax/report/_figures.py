@@ -14,19 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax._timeline import GAP
+from denograd_jax.report import _diagnostics
+from denograd_jax.report._summaries import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["before_after", "change_scatter", "histograms", "inline_svg", "series_picture"]
+__all__ = [
+    "Draw",
+    "before_after",
+    "change_scatter",
+    "drift_over_time",
+    "histograms",
+    "inline_svg",
+    "lags",
+    "series_picture",
+    "whole_series",
+]
 
 Values: TypeAlias = NDArray[Any]
+Draw: TypeAlias = Callable[["Axes"], None]
 
 # The page declares a variable of each name, which this value has in the light theme.
 COLOURS = {
     "ink": "#1c2127",
     "line": "#d8dde3",
-    "before": "#8e97a3",
+    "before": "#868f9b",
     "after": "#0b6bcb",
     "truth": "#b3470f",
 }
@@ -64,6 +77,8 @@ def before_after(
 ) -> None:
     """Draw a stretch of one series: before in grey, after in colour, and the truth if known.
 
+    Cells that were missing and have a value now are circled.
+
     Args:
         axes: Where to draw.
         before: Values given, `(n,)`; NaN where missing.
@@ -76,7 +91,64 @@ def before_after(
     if truth is not None:
         axes.plot(*_broken_at_gaps(x, truth), color=COLOURS["truth"], linewidth=1.1, label="true")
     axes.plot(*_broken_at_gaps(x, after), color=COLOURS["after"], linewidth=1.5, label="after")
+    filled = np.isnan(before) & ~np.isnan(after)
+    if filled.any():
+        axes.plot(x[filled], after[filled], **_marks(COLOURS["truth"], "none"))
     axes.margins(x=0.01)
+
+
+def whole_series(
+    axes: "Axes", *, time: Values, before: Summary, after: Summary, breaks: Values, shown: Values
+) -> None:
+    """Draw a long series: bands from the lowest to the highest value, lines of means.
+
+    Args:
+        axes: Where to draw.
+        time: When each bucket begins, `(B,)`.
+        before: Values given, by bucket.
+        after: Values refined, by bucket.
+        breaks: Buckets that follow a gap.
+        shown: First and last moment of the stretch that another picture shows.
+    """
+    axes.axvspan(shown[0], shown[1], color=COLOURS["line"], alpha=0.6)
+    x = np.insert(time, breaks, time[breaks])
+    for values, colour in ((before, COLOURS["before"]), (after, COLOURS["after"])):
+        mean, low, high = (np.insert(part, breaks, np.nan) for part in values)
+        axes.fill_between(x, low, high, color=colour, alpha=0.3, linewidth=0)
+        axes.plot(x, mean, color=colour, linewidth=1)
+    axes.margins(x=0.01)
+
+
+def drift_over_time(axes: "Axes", *, time: Values, mean: Values, typical: Values) -> None:
+    """Draw the mean change over time (line) and its root mean square (area), in deviations.
+
+    Args:
+        axes: Where to draw.
+        time: When, `(M,)`.
+        mean: Mean change with sign, `(M,)`.
+        typical: Root mean square change, `(M,)`.
+    """
+    axes.fill_between(time, 0, typical, color=COLOURS["before"], alpha=0.35, linewidth=0)
+    axes.axhline(0, color=COLOURS["before"], linewidth=1)
+    axes.plot(time, mean, color=COLOURS["after"], linewidth=1.4)
+    axes.set_ylabel("change (σ)")
+    axes.margins(x=0.01)
+
+
+def lags(axes: "Axes", *, before: Values, after: Values) -> None:
+    """Draw correlations of residuals with those some rows later, before and after.
+
+    Args:
+        axes: Where to draw.
+        before: At lags of 1 row and more, `(L,)`.
+        after: The same after the refinement.
+    """
+    lag = np.arange(1, len(before) + 1)
+    axes.axhline(0, color=COLOURS["line"], linewidth=1)
+    axes.bar(lag - 0.2, before, 0.4, color=COLOURS["before"])
+    axes.bar(lag + 0.2, after, 0.4, color=COLOURS["after"])
+    axes.set_xlabel("lag (rows)")
+    axes.set_ylabel("autocorrelation")
 
 
 def histograms(axes: "Axes", before: Values, after: Values) -> None:
@@ -87,9 +159,7 @@ def histograms(axes: "Axes", before: Values, after: Values) -> None:
         before: Values, `(n,)`; NaN where missing.
         after: Values, `(m,)`.
     """
-    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
-    edges = _bin_edges(np.concatenate([before, after]))
-    counts, counts_after = (np.histogram(x, edges)[0] for x in (before, after))
+    edges, counts, counts_after = _diagnostics.distribution(before, after)
     axes.stairs(counts, edges, fill=True, color=COLOURS["before"], alpha=0.55)
     axes.stairs(counts_after, edges, color=COLOURS["after"], linewidth=1.4)
     axes.locator_params(axis="x", nbins=5)
@@ -105,25 +175,17 @@ def change_scatter(axes: "Axes", before: Values, after: Values, *, points: int =
         after: Values, `(n,)`.
         points: Most rows drawn.
     """
-    observed = np.flatnonzero(~np.isnan(before))
+    observed = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
     rows = observed[np.linspace(0, len(observed) - 1, min(points, len(observed))).astype(int)]
     axes.axhline(0, color=COLOURS["before"], linewidth=1)
-    axes.plot(
-        before[rows],
-        (after - before)[rows],
-        linestyle="none",
-        marker="o",
-        markersize=3,
-        markeredgewidth=0,
-        color=COLOURS["after"],
-        alpha=0.5,
-    )
+    before, change = before[rows], after[rows] - before[rows]
+    axes.plot(before, change, alpha=0.5, **_marks("none", COLOURS["after"]))
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("value before")
     axes.set_ylabel("change")
 
 
-def inline_svg(draw: Callable[["Axes"], None], *, name: str, size: tuple[float, float]) -> str:
+def inline_svg(draw: Draw, *, name: str, size: tuple[float, float]) -> str:
     """A picture as an `<svg>` element for an HTML page.
 
     Args:
@@ -171,7 +233,7 @@ def series_picture(
 
 
 def _save(
-    draw: Callable[["Axes"], None],
+    draw: Draw,
     file: str | Path | io.StringIO,
     size: tuple[float, float],
     *,
@@ -186,6 +248,17 @@ def _save(
         figure = Figure(figsize=size)
         draw(figure.add_subplot())
         figure.savefig(file, **options)
+
+
+def _marks(edge: str, face: str) -> dict[str, Any]:
+    return {
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": 3 if edge == "none" else 4.5,
+        "markeredgecolor": edge,
+        "markeredgewidth": 0 if edge == "none" else 1,
+        "markerfacecolor": face,
+    }
 
 
 def _as_element(svg: str) -> str:
@@ -207,13 +280,3 @@ def _broken_at_gaps(x: Values, y: Values) -> tuple[Values, Values]:
     steps = np.diff(x)
     gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1
     return np.insert(x, gaps, x[gaps]), np.insert(y.astype(np.float64), gaps, np.nan)
-
-
-def _bin_edges(values: Values, bins: int = 48) -> Values:
-    """Edges over the middle 99 % of the values, so that an outlier does not flatten the rest."""
-    if len(values) == 0:
-        return np.array([0.0, 1.0])
-    low, high = np.quantile(values, [0.005, 0.995])
-    if low == high:
-        low, high = values.min() - 0.5, values.max() + 0.5
-    return np.linspace(low, high, bins + 1)

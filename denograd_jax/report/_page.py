@@ -1,0 +1,75 @@
+"""The page as text: its template, style and scripts, and a policy that lets only these run."""
+
+import base64
+import functools
+import gzip
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import jinja2
+import markupsafe
+from bokeh.resources import Resources
+
+from denograd_jax.report import _content, _explorer
+
+if TYPE_CHECKING:
+    from denograd_jax._refinement import Refinement
+
+__all__ = ["render"]
+
+FILES = resources.files(__package__)
+EXPLORER = ("signals.js", "charts.js", "series.js", "table.js", "start.js")
+
+
+def render(refinement: "Refinement") -> str:
+    """The HTML of a refinement's report."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "measure": _content.measure,
+        "short": _content.short,
+        "value": _content.value,
+    }
+    contents = _content.contents(refinement)
+    data = contents.pop("data")
+    scripts = [_enclosed("search.js")] if contents["corrections"] else []
+    library, packed = _bokeh()
+    if contents["explored"]:
+        scripts.append(_enclosed(*EXPLORER))
+    return environment.from_string(_read("page.html")).render(
+        style=markupsafe.Markup(_read("page.css")),
+        policy=" ".join(map(_digest, [*scripts, library])),
+        scripts=[markupsafe.Markup(script) for script in scripts],
+        corrections_data=markupsafe.Markup(_explorer.as_json(contents["corrections"])),
+        data=markupsafe.Markup(_explorer.as_json(data)),
+        library=packed,
+        **contents,
+    )
+
+
+def _read(name: str) -> str:
+    return FILES.joinpath(name).read_text("utf-8")
+
+
+def _enclosed(*names: str) -> str:
+    """One script of files that share their names, and leave none to the page."""
+    files = "\n".join(map(_read, names))
+    return f'"use strict";\n(() => {{\n{files}}})();\n'
+
+
+def _digest(script: str) -> str:
+    """The source expression that allows exactly this script in a Content-Security-Policy."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@functools.cache
+def _bokeh() -> tuple[str, str]:
+    """BokehJS, and the same compressed as base64: a third of its size, in every page."""
+    parts = Resources(mode="inline", components=["bokeh", "bokeh-api"], minified=True).js_raw
+    # The last part only sets the level of its log.
+    library = "\n".join(part for part in parts if not part.startswith("Bokeh."))
+    packed = gzip.compress(library.encode(), 9, mtime=0)
+    return library, base64.b64encode(packed).decode()
