@@ -26,7 +26,7 @@ from denograd_jax.errors import (
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import as_model
 
-__all__ = ["in_user_units", "train_backbone"]
+__all__ = ["between_units", "in_user_units", "train_backbone"]
 
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
@@ -99,10 +99,7 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
     model = as_model(model, example=np.zeros((2, *_instance_shape(problem)), np.float32))
     _refuse_units(table)
     _try_model(model, table, problem)
-    try:
-        predict, predict_batch = _between_units(model.predict, model.predict_batch)
-    except TypeError:  # functions without a hash: compiled anew each time
-        predict, predict_batch = _between_units.__wrapped__(model.predict, model.predict_batch)
+    predict, predict_batch = between_units(model)
     scales = UnitScales(
         model.params,
         *(
@@ -170,6 +167,14 @@ def _described(prediction: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}."
+
+
+def between_units(model: Model) -> tuple[Predict, PredictBatch | None]:
+    """The functions of a model as functions of standardised units, given `UnitScales`."""
+    try:
+        return _between_units(model.predict, model.predict_batch)
+    except TypeError:  # functions without a hash: compiled anew each time
+        return _between_units.__wrapped__(model.predict, model.predict_batch)
 
 
 @functools.lru_cache(maxsize=64)

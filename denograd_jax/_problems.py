@@ -262,7 +262,9 @@ def _pose(
     apart: bool,
 ) -> Problem:
     z = table.standardised().astype(np.float32)
-    x = _arranged(z, inputs, order, np.nan, 0)
+    # The mean of the data that the scaling was learnt from stands in for a missing cell of a row,
+    # which must not depend on the rows around it. Of a series it is the last value seen.
+    x = _arranged(np.nan_to_num(z) if segments is None else z, inputs, order, np.nan, 0)
     hot = _arranged(table.indicators, list(range(table.indicators.shape[1])), order, 0, 0)
     return Problem(
         layout,

@@ -191,11 +191,6 @@ def _history(
             raise UnsupportedError("warm_up is for a causal refinement: set causal=True as well.")
         return None
     length = max(20 * design.layout.span, 200) if warm_up is None else warm_up
-    if length == 0:
-        raise ShapeError(
-            "warm_up must be at least 1: a causal refinement learns from its first rows, or from "
-            "earlier data: fit(earlier, ...).refine(data, causal=True)."
-        )
     frame = opened.frame
     if design.groups and design.time is not None:
         stamps = time_stamps(column_or_level(frame, design.time), design.time)
