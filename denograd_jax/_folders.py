@@ -146,7 +146,7 @@ def write_frame(file: Path, frame: pd.DataFrame) -> list[Any]:
     numbered.attrs = {}
     try:
         numbered.to_parquet(file)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         told = str(error).strip().partition("\n")[0]
         raise UnsupportedError(f"the data cannot be saved as Parquet: {told:.200}.") from error
     return [to_plain(label) for label in frame.columns]

@@ -102,7 +102,7 @@ class OnlineRefiner:
         frame = new if self._rows is None else pd.concat([self._rows, new])
         self._refuse_late(frame, known)
         refined = self._refined(frame, max(known - self._lag, 0))
-        self._rows = frame.iloc[-(self._memory - 1) :].copy()  # the caller may fill theirs anew
+        self._rows = frame.iloc[-self._memory :].copy()  # the caller may fill theirs anew
         first, settled = max(known - self._lag, 0), max(len(frame) - self._lag, 0)
         parts = refined.iloc[first:settled], refined.iloc[max(settled, first) :]
         return Update(

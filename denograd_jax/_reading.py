@@ -75,8 +75,9 @@ def own(data: Any) -> Any:
     """A copy of containers, so that the record of what was given outlives what is done to them."""
     if isinstance(data, dict):
         return {key: own(member) for key, member in data.items()}
-    if isinstance(data, list | tuple):
-        return type(data)(map(own, data)) if any(map(is_container, data)) else data
+    if isinstance(data, list | tuple) and any(map(is_container, data)):
+        members = [own(member) for member in data]
+        return tuple(members) if isinstance(data, tuple) else members
     if isinstance(data, np.ndarray):
         return data.copy()
     return copy.deepcopy(data) if is_container(data) else data
@@ -116,6 +117,8 @@ def read_design(
         raise UnsupportedError(f'scale must be "all" or "group", not {scale!r}.')
     if scale == "group" and not apart:
         raise UnsupportedError('scale="group" needs groups=, or a list of series.')
+    if irregular is not None and not stamps:
+        raise UnsupportedError("irregular is about time stamps: name their column, time=.")
     if window is None and (horizon, stride, irregular) != (1, 1, None):
         raise UnsupportedError(
             "horizon, stride and irregular are for a series: give window= as well."

@@ -104,7 +104,7 @@ def refine(
         tolerance: Residual, in standard deviations of the target, that is left as it is.
         max_steps: Most refinement steps.
         causal: Whether a value may depend on no later row than the next `lag`. Model and scaling
-            then come from the `warm_up` alone, whose rows are left as they are.
+            then come from the `warm_up` alone, whose rows are not refined.
         lag: Rows to wait before a row is judged; the last ones are judged by what is there.
         warm_up: Rows (of a panel: distinct times, or rows of each series) that a causal refinement
             learns from; 20 times a window with its target unless given, and at least 200.
@@ -169,7 +169,7 @@ def refine(
     fitted = fit_reading(schema, training, model, max_epochs, seed, progress)
     notes = []
     if history is not None:
-        notes.append(f"the first {history.sum():,} rows taught the model and were left as they are")
+        notes.append(f"the first {history.sum():,} rows taught the model and were not refined")
     if fitted.interrupted:
         plan = dataclasses.replace(plan, max_steps=0)
         notes.append("the training was interrupted, and nothing was refined")

@@ -129,7 +129,8 @@ class Refinement:
         of the accepted data would have to be computed anew.
 
         Args:
-            mask: Booleans, one per line of `changes`, or one per cell of `before` (its shape).
+            mask: Booleans, one per line of `changes`, or one per cell of `before` (its shape); of a
+                Series or DataFrame the labels count, not the order.
 
         Returns:
             A new `Refinement`; the other cells hold the values given.
@@ -246,7 +247,7 @@ class Refinement:
 
     def _cells_of(self, mask: Any) -> NDArray[np.bool_]:
         """A mask of changes or of cells as one of cells."""
-        lines: NDArray[np.bool_] = np.asarray(mask)
+        lines: NDArray[np.bool_] = np.asarray(self._in_order(mask))
         if lines.dtype != bool:
             raise UnsupportedError(
                 f"the mask must be of booleans, not {lines.dtype}: for example "
@@ -264,6 +265,18 @@ class Refinement:
         chosen[cells[lines]] = True
         of_cells: NDArray[np.bool_] = chosen.reshape(self.before.shape)
         return of_cells
+
+    def _in_order(self, mask: Any) -> Any:
+        """A mask with labels in the order of `changes`, or of `before`; any other as it is."""
+        if isinstance(mask, pd.Series) and set(mask.index) == set(range(len(mask))):
+            return mask.sort_index()
+        like = self.before
+        if isinstance(mask, pd.DataFrame) and mask.shape == like.shape:
+            if set(mask.columns) == set(like.columns):
+                mask = mask[list(like.columns)]
+            if like.index.is_unique and mask.index.isin(like.index).all():
+                return mask.loc[like.index]
+        return mask
 
     def _residual_line(self) -> str:
         if not len(self.residuals):

@@ -1,5 +1,6 @@
 """The order of a series: which rows are neighbours in time, and where no window may pass."""
 
+import re
 import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -190,12 +191,25 @@ def _parsed(column: pd.Series, label: Hashable) -> NDArray[Any]:
             warnings.simplefilter("ignore")  # days before months are told by the first date
             warnings.filterwarnings("error", "Could not infer format")  # it guesses each one's
             stamps = pd.to_datetime(column, utc=True)
+            if _is_ambiguous(column, stamps):
+                raise ValueError("days and months cannot be told apart")
     except (ValueError, TypeError, UserWarning) as error:
         raise ColumnError(
             f"time column {label!r} holds neither numbers nor dates in one clear format "
             f"({column.iloc[0]!r}): convert it first, with pd.to_datetime or pd.to_numeric."
         ) from error
     return stamps.dt.tz_localize(None).to_numpy()
+
+
+def _is_ambiguous(column: pd.Series, stamps: pd.Series) -> bool:
+    """Whether 5/2/2020 is in May or in February: no date of the column tells."""
+    first = column.iloc[0]
+    if not isinstance(first, str) or not re.match(r"\s*\d{1,2}[-/. ]\d{1,2}[-/. ]", first):
+        return False
+    try:
+        return not stamps.equals(pd.to_datetime(column, utc=True, dayfirst=True))
+    except ValueError:
+        return False
 
 
 def _steps(stamps: NDArray[Any]) -> NDArray[Any]:

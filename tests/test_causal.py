@@ -165,6 +165,7 @@ CASES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(CASES)
 def test_later_steps_change_nothing(case):
