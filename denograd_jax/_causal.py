@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ import optax
 
 from denograd_jax import rules
 from denograd_jax._chunks import default_chunk, even_chunks
+from denograd_jax._constrained import Limits, constrained
 from denograd_jax._prepare import prepare
-from denograd_jax._refiner import TRACED, Info, State, as_static_model, refiner
+from denograd_jax._refiner import TRACED, Info, Refiner, State, as_static_model, refiner
 from denograd_jax._run import Solution, run
 from denograd_jax._sweep import scan_chunks
 from denograd_jax._types import Loss, Model, Params, Predict
@@ -23,6 +24,8 @@ from denograd_jax.layouts._slabs import slab, windows_of
 from denograd_jax.rules import Rule
 
 __all__ = ["Causal", "CausalRefiner", "causal_refiner", "missing_before", "visits"]
+
+_T = TypeVar("_T")
 
 
 class Causal(NamedTuple):
@@ -56,8 +59,9 @@ class CausalRefiner(NamedTuple):
 
     Attributes:
         init: As a `Refiner`'s, but returns `Data`.
-        refine: `refine(params, data, first=0) -> Causal` of the steps from `first` on, which is
-            static; those before are history only. It compiles once per shape, refuses nothing, and
+        refine: `refine(params, data, first=0, limits=None) -> Causal` of the steps from `first` on,
+            which is static; those before are history only. `Limits` are kept by projection after
+            each step, as by `constrained`. It compiles once per shape, refuses nothing, and
             composes with `jit` and `vmap`.
         memory: Steps that a value depends on, `layout.span + lag`: of step t those from
             `t + lag - memory + 1` to `t + lag`. As of the last step n of `memory` or more,
@@ -161,12 +165,12 @@ def causal_refiner(
         given = observed_x, observed_y, movable_x, movable_y, segments, noise_x, noise_y
         return prepare(layout, x, y, *given, refine_targets=refine_targets)
 
-    def refine(params: Params, data: Data, first: int = 0) -> Causal:
+    def refine(params: Params, data: Data, first: int = 0, limits: Limits | None = None) -> Causal:
         if isinstance(params, Model):
             raise UnsupportedError("pass the model's params, not the model.")
         if not 0 <= first < len(data.x):
             raise ShapeError(f"first must be one of the {len(data.x)} steps, not {first}.")
-        return refine_data(params, rule.hyperparameters, max_steps, data, first)
+        return refine_data(params, rule.hyperparameters, max_steps, data, limits, first)
 
     return CausalRefiner(init, refine, buffers.length)
 
@@ -247,13 +251,28 @@ class Buffers:
         last: Data = jax.tree.map(lambda a: a[given - steps :], _with_noise_per_step(data))
         return last
 
-    def cut(self, data: Data, start: jax.Array | int, size: int) -> Data:
+    def known_limits(self, limits: Limits, data: Data, count: int) -> Limits:
+        """The limits of the same steps; those of missing ones do not matter."""
+        steps, given = count + self.length - 1, len(data.x)
+
+        def fit(name: str, limit: Any) -> Any:
+            if limit is None:
+                return None
+            like = data.x if name.endswith("x") else data.y
+            assert like is not None
+            whole = jnp.broadcast_to(jnp.asarray(limit, like.dtype), like.shape)
+            front = [(max(steps - given, 0), 0)] + [(0, 0)] * (like.ndim - 1)
+            return jnp.pad(whole, front, mode="edge")[-steps:]
+
+        return Limits(*(fit(name, limit) for name, limit in limits._asdict().items()))
+
+    def cut(self, series: _T, start: jax.Array | int, size: int) -> _T:
         """Buffers `start` to `start + size - 1`, along a new first axis."""
 
         def cut(array: jax.Array) -> jax.Array:
             return windows_of(slab(array, start, size + self.length - 1), 1, size, self.length)
 
-        buffers: Data = jax.tree.map(cut, data)
+        buffers: _T = jax.tree.map(cut, series)
         return buffers
 
     def windows(self, buffers: Data) -> Data:
@@ -289,7 +308,12 @@ def _build_refine(
 
     @functools.partial(jax.jit, static_argnames="first")
     def refine(
-        params: Params, hyperparameters: Any, max_steps: Any, data: Data, first: int
+        params: Params,
+        hyperparameters: Any,
+        max_steps: Any,
+        data: Data,
+        limits: Limits | None,
+        first: int,
     ) -> Causal:
         numbers = {k: jnp.asarray(v, data.x.dtype) for k, v in hyperparameters.items()}
         r = refiner(
@@ -301,11 +325,14 @@ def _build_refine(
             chunk_size=buffers.chunk_size,
         )
 
-        def begin(buffer: Data) -> State:
-            return r.init(*buffer[:7], buffer.noise_x, buffer.noise_y)
+        def within(limits: Limits | None) -> Refiner[Any, Info]:
+            return r if limits is None else constrained(r, limits)
 
-        def finish(state: State) -> Solution[State, Info]:
-            return run(r, params, state, max_steps)
+        def begin(buffer: Data, limits: Limits | None) -> Any:
+            return within(limits).init(*buffer[:7], buffer.noise_x, buffer.noise_y)
+
+        def finish(state: Any, limits: Limits | None) -> Solution[Any, Info]:
+            return run(within(limits), params, state, max_steps)
 
         def judge(window: Data) -> tuple[jax.Array, jax.Array]:
             """Residual and gate of the only window that fits."""
@@ -314,16 +341,22 @@ def _build_refine(
             return jnp.where(seen, info.residual[0], jnp.nan), info.gate[0]
 
         count = max(len(data.x) - first - buffers.lag, 1)
-        known = buffers.known(data, count)
-        one = jax.eval_shape(lambda k: begin(jax.tree.map(lambda a: a[: buffers.length], k)), known)
-        most = buffers.at_once or default_chunk(functools.partial(r.step, params), one)
+        known = (
+            buffers.known(data, count),
+            None if limits is None else buffers.known_limits(limits, data, count),
+        )
+        first_buffer = jax.tree.map(lambda a: a[: buffers.length], known)
+        one = jax.eval_shape(begin, *first_buffer)
+        step = functools.partial(within(first_buffer[1]).step, params)
+        most = buffers.at_once or default_chunk(step, one)
         chunks, size = even_chunks(count, most)
 
         def one_chunk(_: Any, number: jax.Array | int) -> tuple[Causal, Causal]:
             # The last chunk reaches back over buffers already done: they are done again.
             start = jnp.minimum(number * size, count - size)
-            states = jax.vmap(begin)(buffers.cut(known, start, size))
-            ends = jax.vmap(finish)(states)
+            cut, cut_limits = buffers.cut(known, start, size)
+            states = jax.vmap(begin)(cut, cut_limits)
+            ends = jax.vmap(finish)(states, cut_limits)
             before, gate = jax.vmap(judge)(buffers.windows(states.data))
             after, _ = jax.vmap(judge)(buffers.windows(ends.state.data))
             x, y = jax.tree.map(buffers.targets, (ends.x, ends.y))

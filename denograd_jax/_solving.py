@@ -75,7 +75,7 @@ def solve(model: Model, reading: Reading, plan: Plan, movable: Flags, *, first: 
     """
     problem = reading.pose(movable, in_time=plan.causal)
     if plan.causal:
-        found = _in_time(model, problem, plan, first)
+        found = _in_time(model, problem, reading, plan, first)
     else:
         found = _at_once(model, problem, reading, plan)
     logger.info("refined in %d steps: %s", found.steps, found.status.advice)
@@ -126,7 +126,7 @@ def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan) -> _F
     )
 
 
-def _in_time(model: Model, problem: Problem, plan: Plan, first: int) -> _Found:
+def _in_time(model: Model, problem: Problem, reading: Reading, plan: Plan, first: int) -> _Found:
     """Each step from those before it, and from `lag` behind it."""
     assert isinstance(problem.layout, Windows)
     causal = causal_refiner(
@@ -134,7 +134,8 @@ def _in_time(model: Model, problem: Problem, plan: Plan, first: int) -> _Found:
     )
     data = causal.init(*problem.arrays, *_noise(plan, problem))
     start = 0 if first == 0 else int(np.argmax(problem.order == first))
-    found = causal.refine(model.params, data, first=start)
+    limits = plan.constraints.limits(reading.table, problem)
+    found = causal.refine(model.params, data, first=start, limits=limits)
     steps = len(problem.order)
 
     def put(values: Any, before: Any) -> Any:

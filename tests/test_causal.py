@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denograd_jax import Model, Status, layouts, refiner, rules, run
+from denograd_jax import Limits, Model, Status, constrained, layouts, refiner, rules, run
 from denograd_jax._causal import causal_refiner, missing_before
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from tests import oracle
@@ -436,3 +436,30 @@ def test_what_is_refused():
         refine(c, net(6), c.init(x), first=20)
     with pytest.raises(UnsupportedError, match=r"model's params"):
         refine(c, Model(tanh_net, net(6)), c.init(x))
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+@pytest.mark.parametrize("by_step", [False, True])
+def test_limits_are_kept_after_each_step_of_a_buffer(lag, by_step):
+    """As in a constrained run of the slice; with a grid, whose fractions are kept aside."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(4)
+        x = series(rng, 12, 2, "float64")
+        lower = x - 0.05 if by_step else np.array([[-0.3, -np.inf]])
+        spacing = np.array([[0.0, 0.25]])
+        layout = layouts.windows(2, target_columns=[0, 1])
+        rule = rules.unit_step(0.2, 0.01)
+        params = net(4, dtype="float64")
+        c = causal_refiner(tanh_net, rule, layout, lag=lag, max_steps=4)
+        limits = Limits(lower_x=lower, spacing_x=spacing)
+        found = refine(c, params, c.init(x), limits=limits)
+        for t in range(layout.span - 1, len(x) - lag):
+            part = slice(t - layout.span + 1, t + lag + 1)
+            cut = Limits(lower_x=lower[part] if by_step else lower, spacing_x=spacing)
+            r = constrained(refiner(tanh_net, rule, layout), cut)
+            solution = run(r, params, r.init(x[part]), max_steps=4)
+            np.testing.assert_allclose(found.x[t], solution.x[layout.span - 1], rtol=1e-12)
+        free = refine(c, params, c.init(x))
+        assert (found.x != free.x).any()
+        on_grid = found.x[layout.span - 1 :, 1] / 0.25
+        np.testing.assert_allclose(on_grid, np.rint(on_grid), atol=1e-9)
