@@ -11,9 +11,9 @@ from denograd_jax._fitted import Fitted
 from denograd_jax._planning import Moves, make_plan, refuse_fractions
 from denograd_jax._reading import read
 from denograd_jax._recording import Origin
-from denograd_jax._solving import left, solve
+from denograd_jax._solving import Latest, solve
 from denograd_jax._timeline import time_stamps
-from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
+from denograd_jax.errors import ColumnError, DataError, UnsupportedError
 
 __all__ = ["OnlineRefiner", "Update"]
 
@@ -101,7 +101,7 @@ class OnlineRefiner:
         known = 0 if self._rows is None else len(self._rows)
         frame = new if self._rows is None else pd.concat([self._rows, new])
         self._refuse_late(frame, known)
-        refined = self._refined(frame, max(known - self._lag, 0))
+        refined = self._refined(frame, len(frame) - known)
         self._rows = frame.iloc[-self._memory :].copy()  # the caller may fill theirs anew
         first, settled = max(known - self._lag, 0), max(len(frame) - self._lag, 0)
         parts = refined.iloc[first:settled], refined.iloc[max(settled, first) :]
@@ -138,19 +138,17 @@ class OnlineRefiner:
                 "drop late ones."
             )
 
-    def _refined(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
-        """The rows with those from `first` on refined, where a window reaches them."""
+    def _refined(self, frame: pd.DataFrame, new: int) -> pd.DataFrame:
+        """The rows, the `new` ones and what is provisional refined, where a window reaches them."""
         fitted, design = self._fitted, self._fitted.design
         opened = open_container(frame, list(design.targets) or None)
         reading = read(fitted.schema, opened, design)
         table = reading.table
-        if np.isnan(table.values[:, table.movable]).all():
+        if not self._moves.get("impute") and np.isnan(table.values[:, table.movable]).all():
             return frame
         plan = make_plan(reading, **self._moves)
-        try:
-            outcome = solve(fitted.model, reading, plan, plan.movable, first=first)
-        except ShapeError:  # no window fits yet, or again after a gap
-            outcome = left(reading, plan)
+        latest = Latest(new + self._lag, self._memory + new)
+        outcome = solve(fitted.model, reading, plan, plan.movable, latest)
         origin = Origin(reading, plan.constraints, outcome)
         refined: pd.DataFrame = origin.put_back(outcome.values[:, origin.shown])[0]
         return refined

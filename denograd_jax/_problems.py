@@ -73,8 +73,9 @@ class Problem:
         `fill` stands for indicators and padding.
         """
         indicators = self.x.shape[1] - len(self.inputs)
-        x = _arranged(cells, self.inputs, self.order, fill, indicators)
-        return x, None if self.y is None else _arranged(cells, self.targets, self.order, fill, 0)
+        order = np.zeros(1, np.intp) if len(cells) == 1 else self.order
+        x = _arranged(cells, self.inputs, order, fill, indicators)
+        return x, None if self.y is None else _arranged(cells, self.targets, order, fill, 0)
 
     def to_table(self, x: NDArray[Any], y: NDArray[Any] | None, columns: int) -> Floats:
         """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns."""
@@ -159,7 +160,8 @@ def pose_rows(table: Table, targets: Collection[Hashable], movable: Flags) -> Pr
     inputs = [j for j in range(len(table.labels)) if j not in y]
     if not inputs and not table.indicators.shape[1]:
         raise ColumnError("there is no column besides the target for a model to learn from.")
-    order = _padded(np.arange(len(table.values)))
+    rows = len(table.values)
+    order = np.pad(np.arange(rows), (0, _whole_length(rows) - rows), constant_values=-1)
     return _pose(table, layouts.rows(), inputs, y, movable, order, None, apart=True)
 
 
@@ -171,7 +173,7 @@ def pose_series(
     layout: Windows,
     *,
     apart: bool,
-    in_time: bool = False,
+    front: int | None = None,
 ) -> Problem:
     """Every window explains its target(s); without any, all movable columns of its target step.
 
@@ -182,13 +184,15 @@ def pose_series(
         timeline: Order and segments of the rows.
         layout: Windows, without target columns.
         apart: Whether the targets are no inputs.
-        in_time: Whether the padding stands in front, where it is no later step.
+        front: Whether the padding stands in front, where it is no later step; and how many steps
+            there shall be with it at least, of a series that is still coming in.
 
     Raises:
         ShapeError: No window fits between the gaps and group borders.
     """
-    order, segments = _aligned(timeline.order, timeline.segments, layout.stride, in_front=in_time)
-    _refuse_borders(timeline.segments, layout)
+    order, segments = _aligned(timeline.order, timeline.segments, layout.stride, front)
+    if not front:
+        _refuse_borders(timeline.segments, layout)
     y = table.positions(targets) if targets else np.flatnonzero(table.movable).tolist()
     inputs = [j for j in range(len(table.labels)) if not (apart and j in y)]
     if not apart:
@@ -213,7 +217,7 @@ def _refuse_borders(segments: NDArray[np.int32], layout: Windows) -> None:
 
 
 def _aligned(
-    order: NDArray[np.intp], segments: NDArray[np.int32], stride: int, *, in_front: bool
+    order: NDArray[np.intp], segments: NDArray[np.int32], stride: int, front: int | None
 ) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Each segment padded to whole strides, and all to a length that others share."""
     lengths = np.bincount(segments)
@@ -224,27 +228,25 @@ def _aligned(
     positions = np.full(int(padded.sum()), -1, np.intp)
     positions[places] = order
     labels = np.repeat(np.arange(len(lengths), dtype=np.int32), padded)
-    padding = len(_padded(positions)) - len(positions)
-    widths = (padding, 0) if in_front else (0, padding)
+    padding = _whole_length(max(len(positions), front or 0)) - len(positions)
+    widths = (0, padding) if front is None else (padding, 0)
     return (
         np.pad(positions, widths, constant_values=-1),
         np.pad(labels, widths, constant_values=len(lengths)),
     )
 
 
-def _padded(order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Padding at the end, to a length of four significant bits: an eighth more at most."""
-    unit = 1 << max(0, len(order).bit_length() - 4)
-    return np.concatenate([order, np.full(-len(order) % unit, -1, np.intp)])
+def _whole_length(length: int) -> int:
+    """The next length of four significant bits: an eighth more at most."""
+    unit = 1 << max(0, length.bit_length() - 4)
+    return -(-length // unit) * unit
 
 
 def _arranged(
     cells: NDArray[Any], columns: list[int], order: NDArray[np.intp], fill: Any, indicators: int
 ) -> NDArray[Any]:
-    """These columns of the table in working order, `(M, columns + indicators)`, or `(1, ...)`."""
+    """These columns of the table in working order, `(M, columns + indicators)`."""
     cells = np.pad(cells[:, columns], ((0, 0), (0, indicators)), constant_values=fill)
-    if len(cells) == 1:
-        return cells
     arranged = cells[order]
     arranged[order < 0] = fill
     return arranged

@@ -56,7 +56,7 @@ class Reading(NamedTuple):
     timeline: Timeline | None
     groups: NDArray[Any] | None
 
-    def pose(self, movable: NDArray[np.bool_], *, in_time: bool = False) -> Problem:
+    def pose(self, movable: NDArray[np.bool_], *, front: int | None = None) -> Problem:
         """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`."""
         if self.timeline is None or self.design.layout is None:
             return pose_rows(self.table, self.design.targets, movable)
@@ -67,7 +67,7 @@ class Reading(NamedTuple):
             self.timeline,
             self.design.layout,
             apart=self.design.apart,
-            in_time=in_time,
+            front=front,
         )
 
 

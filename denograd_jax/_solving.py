@@ -3,6 +3,7 @@
 import logging
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from denograd_jax._run import Status, run
 from denograd_jax._types import Model
 from denograd_jax.layouts import Data, Rows, Windows
 
-__all__ = ["Outcome", "left", "solve"]
+__all__ = ["Latest", "Outcome", "solve"]
 
 ROUNDING = 4 * np.finfo(np.float32).eps
 
@@ -51,7 +52,7 @@ class Outcome(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Refined arrays, and what the instances said."""
+    """Refined arrays, what the instances said, and the data that the steps began with."""
 
     x: Any
     y: Any
@@ -60,9 +61,24 @@ class _Found(NamedTuple):
     gate: Any
     status: Status
     steps: int
+    prepared: Data
 
 
-def solve(model: Model, reading: Reading, plan: Plan, movable: Flags, *, first: int = 0) -> Outcome:
+class Latest(NamedTuple):
+    """Of a series that is still coming in: what to refine, and what to keep.
+
+    Attributes:
+        rows: How many of its last rows to refine; those before them are history.
+        memory: The least length to pad it to, so that one program serves from the first row on.
+    """
+
+    rows: int
+    memory: int
+
+
+def solve(
+    model: Model, reading: Reading, plan: Plan, movable: Flags, latest: Latest | None = None
+) -> Outcome:
     """Refine the cells of a reading that may move.
 
     Args:
@@ -70,26 +86,16 @@ def solve(model: Model, reading: Reading, plan: Plan, movable: Flags, *, first: 
         reading: The data.
         plan: What to do with it.
         movable: Cells that steps may move, `(N, n)`; a part of those of the plan.
-        first: Of one series without look-ahead, the first row to refine; those before it are
-            history.
+        latest: Of a series that is still coming in; it may have no window yet.
     """
-    problem = reading.pose(movable, in_time=plan.causal)
+    front = 0 if latest is None else latest.memory
+    problem = reading.pose(movable, front=front if plan.causal else None)
     if plan.causal:
-        found = _in_time(model, problem, reading, plan, first)
+        found = _in_time(model, problem, reading, plan, latest)
     else:
         found = _at_once(model, problem, reading, plan)
     logger.info("refined in %d steps: %s", found.steps, found.status.advice)
     return _in_table(found, model, problem, reading, plan, movable)
-
-
-def left(reading: Reading, plan: Plan) -> Outcome:
-    """The outcome where no instance fits: values as they are, but for what they must obey."""
-    table = reading.table
-    values = plan.constraints.keep(table.values, table, plan.movable)
-    nothing = np.zeros(values.shape)
-    residuals = np.full((len(values), 0), np.nan)
-    none = nothing.astype(np.float32), nothing.astype(np.int32)
-    return Outcome(values, (residuals, residuals), *none, Status.converged, 0)
 
 
 def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan) -> _Found:
@@ -123,17 +129,28 @@ def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan) -> _F
         gates / max(steps, 1),
         Status(int(solution.status)),
         steps,
+        prepare(problem.layout, *problem.arrays),
     )
 
 
-def _in_time(model: Model, problem: Problem, reading: Reading, plan: Plan, first: int) -> _Found:
+# Under jit nothing is refused: a series that is still coming in may have no window yet.
+_prepare_anything = jax.jit(prepare, static_argnums=0)
+
+
+def _in_time(
+    model: Model, problem: Problem, reading: Reading, plan: Plan, latest: Latest | None
+) -> _Found:
     """Each step from those before it, and from `lag` behind it."""
     assert isinstance(problem.layout, Windows)
     causal = causal_refiner(
         model, plan.rule, problem.layout, lag=plan.lag, max_steps=plan.max_steps
     )
-    data = causal.init(*problem.arrays, *_noise(plan, problem))
-    start = 0 if first == 0 else int(np.argmax(problem.order == first))
+    arrays = (*problem.arrays, *_noise(plan, problem))
+    if latest is None:
+        data, start = causal.init(*arrays), 0
+    else:
+        data = _prepare_anything(problem.layout, *arrays)
+        start = max(len(problem.order) - latest.rows, 0)
     limits = plan.constraints.limits(reading.table, problem)
     found = causal.refine(model.params, data, first=start, limits=limits)
     steps = len(problem.order)
@@ -160,6 +177,7 @@ def _in_time(model: Model, problem: Problem, reading: Reading, plan: Plan, first
         put(found.gate, 0)[instances],
         Status(int(statuses.max(initial=0))),
         int(taken.max(initial=0)),
+        data,
     )
 
 
@@ -180,7 +198,7 @@ def _in_table(
     """What was found, in the user's units, rows and columns."""
     table = reading.table
     columns = len(table.labels)
-    prepared = prepare(problem.layout, *problem.arrays)
+    prepared = found.prepared
     x, y = np.asarray(found.x), None if found.y is None else np.asarray(found.y)
     y = _imputed(y, model, problem, prepared, x) if plan.impute and y is not None else y
     moved_y = None if y is None else _moved(prepared.y, y)

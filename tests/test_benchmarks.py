@@ -11,6 +11,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 CASES = {
     "agreement": [],
+    "frames": ["--rows", "500", "--columns", "3", "--series", "4", "--updates", "20"],
+    "leakage": [],
     "bridges": ["--batch", "20", "--repeats", "1", "--cases", "mlp", "dlinear"],
     "scaling": ["--steps", "1e4", "2e4", "--repeats", "1", "--devices", "2"],
     "solvers": ["--steps", "300", "--window", "4"],
