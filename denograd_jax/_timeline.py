@@ -162,7 +162,10 @@ def group_codes(
             "convert them to text."
         ) from error
     _, first = np.unique(codes, return_index=True)
-    names = [" / ".join(map(str, key)) for key in keys.iloc[first].itertuples(index=False)]
+    labels = list(keys.iloc[first].itertuples(index=False, name=None))
+    names = [" / ".join(map(str, label)) for label in labels]
+    if len(set(names)) < len(names):  # 1 and "1"
+        names = [repr(label) for label in labels]
     of_rows: NDArray[Any] = np.array(names, dtype=object)[codes]
     return codes, of_rows
 

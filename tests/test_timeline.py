@@ -137,6 +137,7 @@ def test_groups_and_gaps():
         ({"g": [2, 1, 2]}, ["2", "1", "2"]),
         ({"g": pd.Series([1, "u", 1], dtype=object)}, ["1", "u", "1"]),
         ({"g": pd.Categorical(["v", "u", "v"], ["x", "v", "u"])}, ["v", "u", "v"]),
+        ({"g": ["a / b", "a"], "h": ["c", "b / c"]}, ["('a / b', 'c')", "('a', 'b / c')"]),
         ({"g": [True, False, True], "h": [1.5, 1.5, 2.5]}, ["True / 1.5", "False / 1.5"]),
     ],
 )
