@@ -208,12 +208,18 @@ class TestStopping:
         np.testing.assert_array_equal([train for *_, train, _ in told], trained.train_loss)
         np.testing.assert_array_equal([val for *_, val in told], trained.validation_loss)
 
-    def test_an_interrupt_passes_through(self, rows):
-        def interrupt(*_):
-            raise KeyboardInterrupt
+    def test_an_interrupt_keeps_the_best_epoch_so_far(self, rows):
+        def interrupt(epoch, *_):
+            if epoch == 3:
+                raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            fit(rows, progress=interrupt)
+        stopped = fit(rows, progress=interrupt)
+        whole = fit(rows)
+        assert stopped.interrupted
+        assert not whole.interrupted
+        assert stopped.epochs == 3
+        np.testing.assert_array_equal(stopped.train_loss, whole.train_loss[:3])
+        assert stopped.best_epoch == np.argmin(stopped.validation_loss)
 
 
 class TestReproducibility:

@@ -72,7 +72,8 @@ def train(
 
     AdamW with linear warm-up and cosine decay, gradients clipped to norm 1. An epoch is one
     compiled scan over shuffled minibatches; a second training with the same architecture, shapes
-    and functions compiles nothing. The same key gives the same parameters.
+    and functions compiles nothing. The same key gives the same parameters. Ctrl-C behind the first
+    epoch ends the training with the best one so far.
 
     Args:
         module: Called on a batch; all its variables are `nnx.Param`. It is not changed.

@@ -247,6 +247,8 @@ def _trained(series: Columns, learning: Learning, report: Progress) -> Trusted:
         max_epochs=learning.max_epochs,
         progress=lambda epoch, epochs: report("train", epoch, epochs),
     )
+    if trained.interrupted:
+        raise KeyboardInterrupt
     return Trusted(trained.model, survey.mean, scale, targets, np.flatnonzero(still).tolist())
 
 
