@@ -83,6 +83,7 @@ def test_a_model_trained_on_the_warm_up(lag):
 STARTS = st.sampled_from([(3, 18), (24, 0)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 1])
 @settings(max_examples=4)
 @given(cut=CUTS, starts=STARTS, seed=st.integers(0, 9))

@@ -320,6 +320,7 @@ def test_noise_per_column_is_not_copied_to_windows():
     assert cut.noise_y is None
 
 
+@pytest.mark.slow
 def test_transformations_agree(rng):
     """jit, vmap over noise, scan and a gradient by the noise."""
     layout = layouts.windows(3)

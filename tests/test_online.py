@@ -105,6 +105,7 @@ def test_missing_cells_are_filled_once_there_is_a_window():
     assert whole.data.notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_column_of_targets_and_columns_that_inform():
     train = series(9, kind=["p", "q", "q"] * 8, w=np.arange(STEPS) % 5.0)
     fitted = fit(train, "v", frozen="w", window=WINDOW, max_epochs=1)

@@ -84,6 +84,7 @@ def test_scikit_learns_checks(case):
     assert set(found["skipped"]) <= set(SKIPPED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["rows", "window", "regressor"])
 def test_some_of_scikit_learns_checks(case):
     chosen = [
@@ -238,6 +239,7 @@ def test_pipeline_clone_and_grid():
     assert search.predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 def test_a_nested_grid():
     X, y = regression()
     grid = {"regressor__alpha": [0.1, 1000], "step_size": [0.01, 0.1]}
