@@ -13,7 +13,7 @@ import optax
 from denograd_jax import rules
 from denograd_jax._chunks import default_chunk, even_chunks
 from denograd_jax._constrained import Limits, constrained
-from denograd_jax._prepare import prepare
+from denograd_jax._prepare import init_of
 from denograd_jax._refiner import TRACED, Info, Refiner, State, as_static_model, refiner
 from denograd_jax._run import Solution, run
 from denograd_jax._sweep import scan_chunks
@@ -151,20 +151,6 @@ def causal_refiner(
         model.predict, model.predict_batch, rule._replace(hyperparameters=TRACED), loss, buffers
     )
 
-    def init(
-        x: Any,
-        y: Any = None,
-        observed_x: Any = None,
-        observed_y: Any = None,
-        movable_x: Any = None,
-        movable_y: Any = None,
-        segments: Any = None,
-        noise_x: Any = None,
-        noise_y: Any = None,
-    ) -> Data:
-        given = observed_x, observed_y, movable_x, movable_y, segments, noise_x, noise_y
-        return prepare(layout, x, y, *given, refine_targets=refine_targets)
-
     def refine(params: Params, data: Data, first: int = 0, limits: Limits | None = None) -> Causal:
         if isinstance(params, Model):
             raise UnsupportedError("pass the model's params, not the model.")
@@ -172,6 +158,7 @@ def causal_refiner(
             raise ShapeError(f"first must be one of the {len(data.x)} steps, not {first}.")
         return refine_data(params, rule.hyperparameters, max_steps, data, limits, first)
 
+    init = init_of(layout, lambda data: data, refine_targets=refine_targets, blocks=None)
     return CausalRefiner(init, refine, buffers.length)
 
 
