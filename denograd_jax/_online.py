@@ -95,6 +95,7 @@ class OnlineRefiner:
         Raises:
             DataError: A row that is not later than those before it, or unusable values; nothing is
                 taken then.
+            ColumnError: Other columns than the rows before had.
             UnsupportedError: Another kind of container.
         """
         new = self._as_frame(rows)

@@ -107,7 +107,7 @@ class Refinement:
         Columns: `row` (index label), `column` (a categorical of labels), `before`, `after`,
         `change` (user's units; NaN where a missing cell was filled), `sigmas` (change in standard
         deviations of the column), and the `Evidence`: `residual_before`, `residual_after`, `gate`,
-        `windows`. About 70 bytes per changed cell; `top` takes less.
+        `windows`. About 60 bytes per changed cell; `top` takes less.
         """
         return self.top(None)
 
