@@ -1,6 +1,7 @@
 """`denograd-jax refine`, `fit` and `apply`: a file in; refined data, changes and report out."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,13 +66,9 @@ def refine_file(
         overwrite: Whether existing outputs may be replaced.
         quiet: Whether to print nothing.
     """
-    if outputs is not None:
-        outputs.check(source, overwrite=overwrite)
-    table = read_table(source)
-    frame = with_levels(table.frame, [arguments["time"], *(arguments["groups"] or ())])
-    with progress_bars(quiet=quiet) as bars:
-        refinement = refine(frame, **arguments, progress=StageBar(bars))
-    _finish(refinement, table, outputs, quiet=quiet)
+    order = [arguments["time"], *(arguments["groups"] or ())]
+    run = functools.partial(refine, **arguments)
+    _process(source, outputs, order, run, overwrite=overwrite, quiet=quiet)
 
 
 def fit_file(
@@ -122,21 +119,28 @@ def apply_file(
         overwrite: Whether existing outputs may be replaced.
         quiet: Whether to print nothing.
     """
+    fitted = Fitted.load(folder)
+    order = [fitted.design.time, *fitted.design.groups]
+    names = [None if label is None else str(label) for label in order]
+    run = functools.partial(fitted.refine, **moves)
+    _process(source, outputs, names, run, overwrite=overwrite, quiet=quiet)
+
+
+def _process(
+    source: Path,
+    outputs: Outputs | None,
+    order: Sequence[str | None],
+    run: Callable[..., Refinement],
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Read, run, write and print; what was interrupted is not written, for it is not whole."""
     if outputs is not None:
         outputs.check(source, overwrite=overwrite)
-    fitted = Fitted.load(folder)
     table = read_table(source)
-    order = [fitted.design.time, *fitted.design.groups]
-    frame = with_levels(table.frame, [None if label is None else str(label) for label in order])
     with progress_bars(quiet=quiet) as bars:
-        refinement = fitted.refine(frame, progress=StageBar(bars), **moves)
-    _finish(refinement, table, outputs, quiet=quiet)
-
-
-def _finish(
-    refinement: Refinement, table: TableFile, outputs: Outputs | None, *, quiet: bool
-) -> None:
-    """Write and print; a refinement that was interrupted is not written, for it is not whole."""
+        refinement = run(with_levels(table.frame, order), progress=StageBar(bars))
     if refinement.status is Status.interrupted:
         raise KeyboardInterrupt
     if outputs is not None:
