@@ -97,8 +97,8 @@ def refine(
             one per column by name. Bounds go first.
         noise_scale: Standard deviation of the noise where it is known, in the user's units: one
             number; one per column by name (a mapping, or a Series such as `0.1 * frame.std()`); or
-            one per cell (array or DataFrame). Cells move in proportion to its square, 0 does not move, and
-            `step_size` is in units of it.
+            one per cell (array or DataFrame). Cells move in proportion to its square, 0 does not
+            move, and `step_size` is in units of it.
         rule: How instances move; a name, or a rule from `denograd_jax.rules`.
         step_size: The rule's step size, in standard deviations (`unit_step`) or as a fraction.
         tolerance: Residual, in standard deviations of the target, that is left as it is.
