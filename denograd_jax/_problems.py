@@ -23,8 +23,8 @@ Flags: TypeAlias = NDArray[np.bool_]
 class Problem:
     """Arrays for `Refiner.init`, in standardised units, and where their cells came from.
 
-    The arrays are padded with missing rows, which change nothing: at the end (of a causal refinement
-    in front) to a length of few significant bits, so that data of about as many rows share one
+    The arrays are padded with missing rows, which change nothing: at the end (of a causal one in
+    front) to a length of few significant bits, so that data of about as many rows share one
     compilation; and behind each series of a panel to whole strides, so that windows begin where
     they would in that series alone.
 
