@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from denograd_jax import backbones, datasets, errors, layouts, metrics, models, rules
-    from denograd_jax._causal import Causal, CausalRefiner, causal_refiner
-    from denograd_jax._constrained import Limits, constrained
+    from denograd_jax._core._causal import Causal, CausalRefiner, causal_refiner
+    from denograd_jax._core._constrained import Limits, constrained
+    from denograd_jax._core._global import GlobalInfo, GlobalState, global_refiner
+    from denograd_jax._core._instances import InputGradients, input_gradients
+    from denograd_jax._core._refiner import Info, Refiner, State, refiner
+    from denograd_jax._core._run import History, Solution, Status, run
     from denograd_jax._denograd import DenoGrad
-    from denograd_jax._fitted import Fitted, fit
-    from denograd_jax._global import GlobalInfo, GlobalState, global_refiner
-    from denograd_jax._instances import InputGradients, input_gradients
-    from denograd_jax._online import OnlineRefiner
-    from denograd_jax._refine import refine
-    from denograd_jax._refinement import Refinement
-    from denograd_jax._refiner import Info, Refiner, State, refiner
-    from denograd_jax._run import History, Solution, Status, run
+    from denograd_jax._frames._fitted import Fitted, fit
+    from denograd_jax._frames._online import OnlineRefiner
+    from denograd_jax._frames._refine import refine
+    from denograd_jax._frames._refinement import Refinement
     from denograd_jax._types import Model
     from denograd_jax.errors import DenogradError
     from denograd_jax.models import as_model
@@ -25,33 +25,33 @@ __version__ = "0.1.0"
 
 # Names are looked up on first use (PEP 562): importing the package loads neither pandas nor Flax.
 _HOMES = {
-    "Causal": "_causal",
-    "CausalRefiner": "_causal",
+    "Causal": "_core._causal",
+    "CausalRefiner": "_core._causal",
     "DenoGrad": "_denograd",
     "DenogradError": "errors",
-    "Fitted": "_fitted",
-    "History": "_run",
-    "Info": "_refiner",
-    "InputGradients": "_instances",
-    "Limits": "_constrained",
+    "Fitted": "_frames._fitted",
+    "History": "_core._run",
+    "Info": "_core._refiner",
+    "InputGradients": "_core._instances",
+    "Limits": "_core._constrained",
     "Model": "_types",
-    "OnlineRefiner": "_online",
-    "Refinement": "_refinement",
-    "Refiner": "_refiner",
-    "Solution": "_run",
-    "State": "_refiner",
-    "Status": "_run",
-    "GlobalInfo": "_global",
-    "GlobalState": "_global",
+    "OnlineRefiner": "_frames._online",
+    "Refinement": "_frames._refinement",
+    "Refiner": "_core._refiner",
+    "Solution": "_core._run",
+    "State": "_core._refiner",
+    "Status": "_core._run",
+    "GlobalInfo": "_core._global",
+    "GlobalState": "_core._global",
     "as_model": "models",
-    "causal_refiner": "_causal",
-    "constrained": "_constrained",
-    "fit": "_fitted",
-    "global_refiner": "_global",
-    "input_gradients": "_instances",
-    "refine": "_refine",
-    "refiner": "_refiner",
-    "run": "_run",
+    "causal_refiner": "_core._causal",
+    "constrained": "_core._constrained",
+    "fit": "_frames._fitted",
+    "global_refiner": "_core._global",
+    "input_gradients": "_core._instances",
+    "refine": "_frames._refine",
+    "refiner": "_core._refiner",
+    "run": "_core._run",
     "stream": "streaming",
 }
 _MODULES = (

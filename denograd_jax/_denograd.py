@@ -12,12 +12,12 @@ import numpy as np
 import optax
 
 from denograd_jax import layouts, rules
+from denograd_jax._core._global import GlobalInfo, global_refiner
+from denograd_jax._core._refiner import Info, Refiner, refiner
+from denograd_jax._core._run import History, run
 from denograd_jax._denograd_arrays import Fitted, arrays, model_and_inputs, moved, unflatten
-from denograd_jax._global import GlobalInfo, global_refiner
 from denograd_jax._losses import as_loss
 from denograd_jax._numbers import nonnegative
-from denograd_jax._refiner import Info, Refiner, refiner
-from denograd_jax._run import History, run
 from denograd_jax._types import Model
 from denograd_jax.errors import DenogradError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Rows, Windows

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from denograd_jax._instances import InputGradients
+from denograd_jax._core._instances import InputGradients
 from denograd_jax._numbers import nonnegative
 from denograd_jax._types import Instance, Scalar, Target
 

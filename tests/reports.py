@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from denograd_jax._refinement import Evidence, Refinement
-from denograd_jax._run import Status
+from denograd_jax._core._run import Status
+from denograd_jax._frames._refinement import Evidence, Refinement
 
 __all__ = [
     "gap_table",

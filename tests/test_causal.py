@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denograd_jax import Limits, Model, Status, constrained, layouts, refiner, rules, run
-from denograd_jax._causal import causal_refiner, missing_before
+from denograd_jax._core._causal import causal_refiner, missing_before
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from tests import oracle
 from tests.compilations import count_compilations

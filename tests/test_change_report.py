@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denograd_jax import refine
-from denograd_jax._changes import largest
+from denograd_jax._frames._changes import largest
 from denograd_jax.errors import ShapeError, UnsupportedError
 
 ROWS = 20

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from jax.sharding import Mesh
 
 from denograd_jax import History, Status, errors, global_refiner, layouts, refiner, rules, run
-from denograd_jax._constrained import Limits, constrained, within
-from denograd_jax._refiner import Refiner
+from denograd_jax._core._constrained import Limits, constrained, within
+from denograd_jax._core._refiner import Refiner
 from tests import oracle
 from tests.compilations import count_compilations
 from tests.models import linear, tanh_net

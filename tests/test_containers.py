@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denograd_jax import DenogradError, refine
-from denograd_jax._columns import is_number
-from denograd_jax._containers import column_labels, column_or_level, open_container
-from denograd_jax._writing import write_back
+from denograd_jax._frames._columns import is_number
+from denograd_jax._frames._containers import column_labels, column_or_level, open_container
+from denograd_jax._frames._writing import write_back
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 
 ROWS = 6
@@ -376,7 +376,7 @@ def test_a_missing_cell_that_was_filled_comes_back_filled():
 def test_libraries_are_imported_only_for_their_own_objects():
     code = (
         "import sys, numpy as np, pandas as pd\n"
-        "from denograd_jax._containers import open_container\n"
+        "from denograd_jax._frames._containers import open_container\n"
         "for data in (np.ones(3), pd.DataFrame({'a': [1.0]}), [np.ones(3), np.ones(2)]):\n"
         "    opened = open_container(data)\n"
         "    opened.close(opened.frame)\n"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal, assert_series_equal
 
 from denograd_jax import refine
-from denograd_jax._columns import is_number
-from denograd_jax._containers import open_container
+from denograd_jax._frames._columns import is_number
+from denograd_jax._frames._containers import open_container
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 from tests.test_containers import moved, numbers, total
 

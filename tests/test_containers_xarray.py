@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denograd_jax import refine
-from denograd_jax._columns import is_number
-from denograd_jax._containers import open_container
+from denograd_jax._frames._columns import is_number
+from denograd_jax._frames._containers import open_container
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 from tests.test_containers import ROWS, TABLE, last, moved, numbers, total
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import denograd_jax
 from denograd_jax import refine
-from denograd_jax._provenance import fingerprint
+from denograd_jax._frames._provenance import fingerprint
 
 HASH = "SHA-256 of the input"
 

@@ -332,7 +332,7 @@ def leaves(value, path=()):
 @given(st.data())
 def test_wrong_types_in_a_record_are_refused_or_harmless(kind, folders, tmp_path_factory, data):
     """Someone wrote it by hand, sums and all."""
-    from denograd_jax._folders import SUMS, _sums
+    from denograd_jax._frames._folders import SUMS, _sums
 
     contents = files(folders[kind])
     about = json.loads(contents["about.json"])
@@ -378,7 +378,7 @@ class Trap:
 
 
 def test_a_pickle_in_the_folder_is_not_opened(folders, tmp_path):
-    from denograd_jax._folders import SUMS, _sums
+    from denograd_jax._frames._folders import SUMS, _sums
 
     contents = files(folders[Fitted])
     trap = np.array([Trap(tmp_path / "sprung")], dtype=object)
@@ -420,7 +420,7 @@ def test_what_is_there_is_not_overwritten_unless_asked(trained, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), MemoryError])
 @pytest.mark.parametrize("at", ["arrays", "record", "the first move", "the last move"])
 def test_an_interrupted_save_leaves_what_was_there(trained, tmp_path, monkeypatch, error, at):
-    from denograd_jax import _folders, _saved
+    from denograd_jax._frames import _folders, _saved
 
     trained.save(tmp_path / "f")
     before = files(tmp_path / "f")

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from denograd_jax import refine
-from denograd_jax._columns import listed
-from denograd_jax._schema import learn_schema
-from denograd_jax._writing import write_back
+from denograd_jax._frames._columns import listed
+from denograd_jax._frames._schema import learn_schema
+from denograd_jax._frames._writing import write_back
 from denograd_jax.errors import ColumnError, DataError
 
 ROWS = 24

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denograd_jax import refine
-from denograd_jax._timeline import read_timeline
+from denograd_jax._frames._timeline import read_timeline
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 
 STEPS = 12

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from denograd_jax import Refinement, datasets, refine
-from denograd_jax._planning import Progress
+from denograd_jax._frames._planning import Progress
 from denograd_jax.cli._outputs import check_folder, written_together
 from denograd_jax.cli._refine import Outputs, save
 from denograd_jax.cli._screen import StageBar, console, progress_bars

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from denograd_jax import Fitted, Refinement, Status, fit, refine
-from denograd_jax._folders import refuse_taken
-from denograd_jax._saved import FITTED
+from denograd_jax._frames._folders import refuse_taken
+from denograd_jax._frames._saved import FITTED
 from denograd_jax.cli._extras import require
 from denograd_jax.cli._outputs import check_outputs, written_together
 from denograd_jax.cli._screen import StageBar, console, progress_bars

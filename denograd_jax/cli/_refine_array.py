@@ -14,10 +14,10 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones, layouts
-from denograd_jax._frozen_models import train_backbone
-from denograd_jax._planning import choose_rule
-from denograd_jax._prepare import prepare
-from denograd_jax._problems import Problem
+from denograd_jax._core._prepare import prepare
+from denograd_jax._frames._frozen_models import train_backbone
+from denograd_jax._frames._planning import choose_rule
+from denograd_jax._frames._problems import Problem
 from denograd_jax._types import Model
 from denograd_jax.cli import UnfinishedError
 from denograd_jax.cli._screen import StageBar, console, progress_bars

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from denograd_jax.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
 
 __all__ = ["write_report"]
 

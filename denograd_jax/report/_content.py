@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from denograd_jax import _changes, metrics
+from denograd_jax import metrics
+from denograd_jax._frames import _changes
 from denograd_jax.errors import DataError
 from denograd_jax.report import _diagnostics, _explorer, _figures, _summaries
 from denograd_jax.report._order import STRETCH, Order, busiest_stretch, read_order
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
 
 __all__ = ["contents", "measure", "short", "value"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
     from denograd_jax.report._order import Order
 
 __all__ = [

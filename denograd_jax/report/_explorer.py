@@ -18,7 +18,7 @@ from denograd_jax.report import _summaries
 from denograd_jax.report._order import STRETCH, Order, busiest_stretch
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
 
 __all__ = ["as_json", "encoded", "rows_data", "series_data"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax._timeline import GAP
+from denograd_jax._frames._timeline import GAP
 from denograd_jax.report import _diagnostics
 from denograd_jax.report._summaries import Summary
 

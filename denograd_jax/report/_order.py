@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
 
 __all__ = ["STRETCH", "Order", "busiest_stretch", "read_order"]
 

@@ -14,7 +14,7 @@ from bokeh.resources import Resources
 from denograd_jax.report import _content, _explorer
 
 if TYPE_CHECKING:
-    from denograd_jax._refinement import Refinement
+    from denograd_jax._frames._refinement import Refinement
 
 __all__ = ["render"]
 

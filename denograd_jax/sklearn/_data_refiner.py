@@ -7,11 +7,11 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from denograd_jax._constraints import Bounds
-from denograd_jax._fitted import fit
-from denograd_jax._planning import Moves, RuleName
-from denograd_jax._reading import Scale
-from denograd_jax._timeline import Irregular
+from denograd_jax._frames._constraints import Bounds
+from denograd_jax._frames._fitted import fit
+from denograd_jax._frames._planning import Moves, RuleName
+from denograd_jax._frames._reading import Scale
+from denograd_jax._frames._timeline import Irregular
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.rules import Rule
 from denograd_jax.sklearn._every_column import (

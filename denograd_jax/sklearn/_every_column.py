@@ -2,11 +2,11 @@
 
 from typing import Any, Unpack
 
-from denograd_jax._containers import open_container
-from denograd_jax._fitted import Fitted, fit
-from denograd_jax._planning import Moves
-from denograd_jax._reading import learn, read_design
-from denograd_jax._run import Status
+from denograd_jax._core._run import Status
+from denograd_jax._frames._containers import open_container
+from denograd_jax._frames._fitted import Fitted, fit
+from denograd_jax._frames._planning import Moves
+from denograd_jax._frames._reading import learn, read_design
 
 __all__ = ["fit_every_column", "refine_every_column", "refine_or_stop"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from denograd_jax import backbones
-from denograd_jax._fitted import Fitted
-from denograd_jax._frozen_models import between_units
+from denograd_jax._frames._fitted import Fitted
+from denograd_jax._frames._frozen_models import between_units
 from denograd_jax._types import Instance, Model, Params
 from denograd_jax.models import as_model
 

@@ -8,10 +8,10 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from denograd_jax._constraints import Bounds
-from denograd_jax._planning import RuleName
-from denograd_jax._refine import refine
-from denograd_jax._run import Status
+from denograd_jax._core._run import Status
+from denograd_jax._frames._constraints import Bounds
+from denograd_jax._frames._planning import RuleName
+from denograd_jax._frames._refine import refine
 from denograd_jax.rules import Rule
 from denograd_jax.sklearn._inputs import read_table, seed_of
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from denograd_jax._instances import batch_gradients
-from denograd_jax._sweep import sweep_with
+from denograd_jax._core._instances import batch_gradients
+from denograd_jax._core._sweep import sweep_with
 from denograd_jax._types import Loss, Model, Params
 from denograd_jax.layouts import Data, Windows
 from denograd_jax.rules import Rule

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax._refiner import refiner
+from denograd_jax._core._refiner import refiner
 from denograd_jax._types import Loss, Model
 from denograd_jax.errors import ColumnError, FileError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Windows

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from denograd_jax import rules
-from denograd_jax._run import Status
+from denograd_jax._core._run import Status
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.layouts import Windows
 from denograd_jax.rules import Rule

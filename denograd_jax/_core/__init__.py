@@ -1,0 +1,1 @@
+"""The pure core: gradients, sweeps, `init`/`step` and the loop."""

@@ -1,0 +1,1 @@
+"""Tables and series as people have them: containers in, containers out."""

@@ -1,0 +1,272 @@
+"""A model fitted to data, with all that it takes to refine that data and more of its kind."""
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denograd_jax._core._prepare import prepare
+from denograd_jax._frames._columns import listed
+from denograd_jax._frames._containers import Opened, open_container
+from denograd_jax._frames._frozen_models import in_user_units, train_backbone
+from denograd_jax._frames._planning import (
+    Moves,
+    Plan,
+    Progress,
+    make_plan,
+    refuse_fractions,
+    refuse_progress,
+)
+from denograd_jax._frames._reading import Design, Reading, Scale, learn, own, read, read_design
+from denograd_jax._frames._recording import record
+from denograd_jax._frames._refinement import Refinement
+from denograd_jax._frames._schema import Schema
+from denograd_jax._frames._solving import solve
+from denograd_jax._frames._timeline import Irregular
+from denograd_jax._types import Model
+from denograd_jax.errors import ColumnError, UnsupportedError
+
+__all__ = ["Fitted", "fit", "fit_reading", "refine_reading"]
+
+logger = logging.getLogger("denograd_jax")
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Fitted:
+    """A frozen model with its columns and scaling: refines the data it was fitted on, and others.
+
+    Attributes:
+        schema: The columns that it knows, and their scaling.
+        design: What is target, time, group; windows or rows.
+        model: The model, in standardised units.
+        explained: Labels that it predicts.
+        backbone: Name of the backbone trained here; None where the user gave a model.
+        input_shape: Shape of one instance.
+        seed: Of the training; None where the user gave a model.
+        settings: How the model came about, in print order.
+        interrupted: Whether its training was ended by Ctrl-C.
+    """
+
+    schema: Schema
+    design: Design
+    model: Model
+    explained: tuple[Hashable, ...]
+    backbone: str | None
+    input_shape: tuple[int, ...]
+    seed: int | None
+    settings: Mapping[str, object]
+    interrupted: bool = False
+
+    def refine(self, data: Any, target: Any = None, **moves: Unpack[Moves]) -> Refinement:
+        """Refine data that has the columns that the model was fitted with.
+
+        Units and levels are those of the data that it was fitted on: nothing is learnt anew.
+
+        Look-ahead: as `denograd_jax.refine`; with `causal=True` none at all, where the data begins
+        after that which the model was fitted on.
+
+        Args:
+            data: As `denograd_jax.refine` takes it; more columns are passed through unseen.
+            target: Values of the target, where they were given beside the data when fitting; else
+                its label, or None.
+            **moves: `rule`, `step_size`, `tolerance`, `max_steps`, `impute`, `frozen_rows`,
+                `bounds`, `non_negative`, `integer`, `max_change`, `noise_scale`, `causal`, `lag`,
+                `dry_run` and `progress`, as `denograd_jax.refine` takes them.
+
+        Raises:
+            DenogradError: For data that does not fit the model, or arguments that cannot be used.
+        """
+        opened = self._open(data, target)
+        reading = read(self.schema, opened, self.design)
+        return refine_reading(self, reading, make_plan(reading, **moves))
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a backbone trained here, its columns and scaling into a folder.
+
+        The folder holds arrays and JSON, no pickles, and is made whole or not at all.
+
+        Args:
+            folder: Its name.
+            overwrite: Whether to replace a fitted model that was saved there.
+
+        Raises:
+            FileError: If the folder exists or cannot be written.
+            UnsupportedError: If the model was given: its own library saves it.
+        """
+        from denograd_jax._frames._saved import save_fitted
+
+        save_fitted(self, folder, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Fitted":
+        """Read what `save` wrote.
+
+        Raises:
+            FileError: If it is missing, damaged, or of a newer version.
+        """
+        from denograd_jax._frames._saved import load_fitted
+
+        return load_fitted(folder)
+
+    def __repr__(self) -> str:
+        kind = "rows" if self.design.layout is None else f"windows of {self.design.layout.length}"
+        return (
+            f"<Fitted: {self.settings['model']}, for {kind} of {len(self.schema.labels)} columns>"
+        )
+
+    def _open(self, data: Any, target: Any) -> Opened:
+        labels = self.design.targets
+        if target is None and self.design.apart:
+            raise UnsupportedError(
+                "give the values of the target beside the data, as when the model was fitted."
+            )
+        if target is None and labels:
+            target = labels[0] if len(labels) == 1 else list(labels)
+        opened = open_container(own(data), own(target))
+        if (opened.targets, opened.apart) != (labels, self.design.apart):
+            where = "beside the data" if self.design.apart else "a column of the data"
+            raise ColumnError(
+                f"the target is {listed(opened.targets) or 'missing'}, but the model was fitted to "
+                f"{listed(labels) or 'none'}, {where}: give the same."
+            )
+        return opened
+
+
+def fit(
+    data: Any,
+    target: Any = None,
+    *,
+    model: Any = None,
+    window: int | None = None,
+    horizon: int = 1,
+    stride: int = 1,
+    time: Hashable | None = None,
+    groups: Any = None,
+    frozen: Any = (),
+    irregular: Irregular | None = None,
+    scale: Scale = "all",
+    max_epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Learn columns, scaling and a model from data, to refine other data with it later.
+
+    `fit(data, ...).refine(data, ...)` is `refine(data, ...)`.
+
+    Args:
+        data: As `refine` takes it, and so all other arguments.
+        target: What the others explain.
+        model: A trained model, or the name of a backbone to train.
+        window: Steps that the model looks back on; makes the data a series.
+        horizon: Steps from the window's last to its target.
+        stride: Steps from one window to the next.
+        time: Column or level of time stamps.
+        groups: Column(s) or level(s) that tell the series of a panel apart.
+        frozen: Column(s) that inform the model but are not moved.
+        irregular: "segment" to let no window cross an uneven time step.
+        scale: "group" to scale columns in each group.
+        max_epochs: Most training epochs of the backbone.
+        seed: Of the backbone's initial weights and the order of its batches.
+        progress: Called as training goes on.
+
+    Returns:
+        `Fitted`, with `.refine(data)`, `.save(folder)`.
+
+    Raises:
+        DenogradError: For data, columns or models that cannot be used; the message says why.
+
+    Example:
+        >>> import numpy as np
+        >>> yesterday, today = np.random.default_rng(0).normal(size=(2, 200, 3)).cumsum(axis=1)
+        >>> fitted = fit(yesterday, window=8, max_epochs=2)
+        >>> fitted.refine(today).data.shape
+        (200, 3)
+    """
+    refuse_fractions({"horizon": horizon, "stride": stride, "seed": seed})
+    refuse_fractions({"window": window, "max_epochs": max_epochs}, optional=True)
+    refuse_progress(progress)
+    opened = open_container(data, target)
+    design = read_design(
+        opened,
+        time=time,
+        groups=groups,
+        frozen=frozen,
+        window=window,
+        horizon=horizon,
+        stride=stride,
+        irregular=irregular,
+        scale=scale,
+    )
+    schema = learn(opened, design)
+    return fit_reading(schema, read(schema, opened, design), model, max_epochs, seed, progress)
+
+
+def fit_reading(
+    schema: Schema,
+    reading: Reading,
+    model: Any,
+    max_epochs: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> Fitted:
+    """Train a backbone on a reading, or see the user's model in its units."""
+    movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
+    problem = reading.pose(movable)
+    explained = tuple(schema.labels[j] for j in problem.targets)
+    shape = problem.instance_shape
+    if model is not None and not isinstance(model, str):
+        settings: dict[str, object] = {"model": f"given: {type(model).__name__}"}
+        frozen = in_user_units(model, reading.table, problem)
+        return Fitted(schema, reading.design, frozen, explained, None, shape, None, settings)
+    name = "mlp" if model is None else model
+    logger.info("training %s on %d rows", name, len(reading.table.values))
+    trained = train_backbone(
+        name,
+        problem,
+        prepare(problem.layout, *problem.arrays),
+        seed=seed,
+        max_epochs=max_epochs,
+        progress=None if progress is None else functools.partial(progress, "train"),
+    )
+    settings = {
+        "model": f"{name} backbone, trained on this data",
+        "epochs": f"{trained.epochs}, best {trained.best_epoch + 1}",
+        "validation loss": round(float(trained.validation_loss[trained.best_epoch]), 4),
+    }
+    return Fitted(
+        schema,
+        reading.design,
+        trained.model,
+        explained,
+        name,
+        shape,
+        seed,
+        settings,
+        interrupted=trained.interrupted,
+    )
+
+
+def refine_reading(
+    fitted: Fitted,
+    reading: Reading,
+    plan: Plan,
+    history: NDArray[np.bool_] | None = None,
+    notes: Sequence[str] = (),
+) -> Refinement:
+    """Carry out a plan.
+
+    Args:
+        fitted: The model.
+        reading: The data.
+        plan: What to do with it.
+        history: Rows that are looked back on and stay as they are, `(N,)`.
+        notes: What a user should know besides.
+    """
+    movable = plan.movable if history is None else plan.movable & ~history[:, None]
+    outcome = solve(fitted.model, reading, plan, movable)
+    return record(fitted, reading, plan, outcome, notes)

@@ -1,0 +1,231 @@
+"""The model that `refine` trusts: a backbone trained on the data, or the user's own."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from denograd_jax import backbones
+from denograd_jax._frames._columns import listed
+from denograd_jax._frames._problems import Problem
+from denograd_jax._frames._schema import Table
+from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
+from denograd_jax.errors import (
+    ColumnError,
+    DataError,
+    DenogradError,
+    ModelError,
+    UnsupportedError,
+)
+from denograd_jax.layouts import Data, Rows, Windows
+from denograd_jax.models import as_model
+
+__all__ = ["between_units", "in_user_units", "train_backbone"]
+
+COARSE = 1e-6
+"""A standard deviation below this fraction of the values is lost in the rounding of float32."""
+
+
+class UnitScales(NamedTuple):
+    """A user's model with what it takes to speak to it in the user's units."""
+
+    params: Params
+    x_mean: jax.Array
+    x_scale: jax.Array
+    y_mean: jax.Array
+    y_scale: jax.Array
+
+
+def train_backbone(
+    name: str,
+    problem: Problem,
+    data: Data,
+    *,
+    seed: int,
+    max_epochs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> backbones.Trained:
+    """Train a registered backbone on prepared data, holding some of it out to stop early.
+
+    Raises:
+        BackboneError: An unknown name, or training that fails.
+    """
+    key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
+    train_index, validation_index = _split(problem, data, key_split)
+    module = backbones.build(
+        name,
+        input_shape=problem.instance_shape,
+        outputs=len(problem.targets),
+        rngs=nnx.Rngs(key_model),
+    )
+    options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+    report = None if progress is None else (lambda epoch, total, *_: progress(epoch, total))
+    return backbones.train(
+        module,
+        _gather(problem.layout),
+        data,
+        train_index,
+        validation_index,
+        key=key_train,
+        progress=report,
+        **options,
+    )
+
+
+def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
+    """The user's model seen from standardised units; it gets the numeric inputs alone.
+
+    Raises:
+        UnsupportedError: What `as_model` does not recognise, or groups that are scaled apart.
+        ModelError: A model that fails on one instance, or whose output does not fit the targets.
+        ColumnError: No numeric input.
+        DataError: Columns that float32 cannot hold in the user's units.
+    """
+    if len(table.mean) > 1:
+        raise UnsupportedError(
+            'scale="group" is for backbones trained here: a model given sees the user\'s units.'
+        )
+    if not problem.inputs:
+        raise ColumnError(
+            "there is no numeric column besides the target to give to the model: text, categories "
+            "and booleans are seen by backbones alone."
+        )
+    model = as_model(model, example=np.zeros((2, *_instance_shape(problem)), np.float32))
+    _refuse_units(table)
+    _try_model(model, table, problem)
+    predict, predict_batch = between_units(model)
+    scales = UnitScales(
+        model.params,
+        *(
+            jnp.asarray(values[0, columns].astype(np.float32))
+            for columns in (problem.inputs, problem.targets)
+            for values in (table.mean, table.scale)
+        ),
+    )
+    return Model(predict, scales, predict_batch)
+
+
+def _refuse_units(table: Table) -> None:
+    """Refuse numbers that would overflow in the user's units, or vary by no more than rounding."""
+    limits = np.finfo(np.float32)
+    largest = np.nan_to_num(np.abs(table.values)).max(axis=0)
+    farthest = np.nan_to_num(np.abs(table.values - table.mean)).max(axis=0)
+    varies = farthest > 1e-12 * largest
+    mean, scale = table.mean[0], table.scale[0]
+    beyond = (largest > limits.max) | (scale < limits.tiny)
+    for j in np.flatnonzero(beyond | (varies & (scale < COARSE * largest))):
+        raise DataError(
+            f"column {table.labels[j]!r} (mean {mean[j]:.6g}, standard deviation "
+            f"{scale[j]:.3g}) cannot be given to a model in float32: scale or shift it, and "
+            "train the model on such values, or leave model= out."
+        )
+
+
+def _instance_shape(problem: Problem) -> tuple[int, ...]:
+    inputs = len(problem.inputs)
+    if isinstance(problem.layout, Windows):
+        return problem.layout.length, inputs
+    return (inputs,)
+
+
+def _try_model(model: Model, table: Table, problem: Problem) -> None:
+    """Refuse, before any work is done, a model that does not fit the data."""
+    shape = _instance_shape(problem)
+    inputs, targets = (
+        listed([table.labels[j] for j in places]) for places in (problem.inputs, problem.targets)
+    )
+    for function, lead in ((model.predict, ()), (model.predict_batch, (2,))):
+        if function is None:
+            continue
+        given = f"an input of shape {(*lead, *shape)} (columns {inputs})"
+        try:
+            x = np.broadcast_to(np.float32(0), (*lead, *shape))
+            prediction = jax.eval_shape(function, model.params, x)
+        except DenogradError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model fails on {given}: {_first_line(error)}") from error
+        found = getattr(prediction, "shape", None)
+        expected = (*lead, len(problem.targets))
+        if found is None or math.prod(found) != math.prod(expected):
+            raise ModelError(
+                f"for {given} the model returns {_described(prediction)}, not one of shape "
+                f"{expected}: as many values as there are targets ({targets})."
+            )
+
+
+def _described(prediction: Any) -> str:
+    shape = getattr(prediction, "shape", None)
+    return f"a {type(prediction).__name__}" if shape is None else f"an array of shape {shape}"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}."
+
+
+def between_units(model: Model) -> tuple[Predict, PredictBatch | None]:
+    """The functions of a model as functions of standardised units, given `UnitScales`."""
+    try:
+        return _between_units(model.predict, model.predict_batch)
+    except TypeError:  # functions without a hash: compiled anew each time
+        return _between_units.__wrapped__(model.predict, model.predict_batch)
+
+
+@functools.lru_cache(maxsize=64)
+def _between_units(
+    predict: Predict, predict_batch: PredictBatch | None
+) -> tuple[Predict, PredictBatch | None]:
+    def to_user(u: UnitScales, x: jax.Array) -> jax.Array:
+        x = x[..., : u.x_scale.size]
+        return x * jnp.broadcast_to(u.x_scale, x.shape) + jnp.broadcast_to(u.x_mean, x.shape)
+
+    def from_user(u: UnitScales, prediction: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        prediction = jnp.asarray(prediction, u.y_mean.dtype).reshape(shape)
+        mean, scale = (jnp.broadcast_to(a, prediction.shape) for a in (u.y_mean, u.y_scale))
+        return (prediction - mean) / scale
+
+    def one(u: UnitScales, x: Instance) -> jax.Array:
+        prediction = predict(u.params, to_user(u, x))
+        return from_user(u, prediction, (u.y_mean.size,))
+
+    def batch(u: UnitScales, x: Instances) -> jax.Array:
+        assert predict_batch is not None
+        prediction = predict_batch(u.params, to_user(u, x))
+        return from_user(u, prediction, (x.shape[0], u.y_mean.size))
+
+    return one, None if predict_batch is None else batch
+
+
+@functools.lru_cache(maxsize=64)
+def _gather(layout: Rows | Windows) -> Any:
+    def gather(data: Data, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        cut = layout.gather(data, index)
+        return cut.x, cut.y, cut.observed_y
+
+    return gather
+
+
+def _split(
+    problem: Problem, data: Data, key: jax.Array
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Instances to train and to validate on, of those that have a target and cross no border."""
+    layout = problem.layout
+    usable = np.flatnonzero(_valid(layout, data))
+    if isinstance(layout, Rows):
+        train, validation = backbones.split_rows(len(usable), key=key)
+    else:
+        starts = usable * layout.stride
+        segments = None if problem.segments is None else problem.segments[starts]
+        train, validation = backbones.split_windows(starts, layout.span, segments=segments)
+    return usable[train], usable[validation]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _valid(layout: Rows | Windows, data: Data) -> jax.Array:
+    return layout.valid(data)
