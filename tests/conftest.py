@@ -4,8 +4,30 @@ The settings precede the import of jax, hence the order of the lines.
 """
 
 import os
+import subprocess
+import sys
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+DEVICES = "--xla_force_host_platform_device_count=8"
+HASTY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""Nearly all the time goes into compiling thousands of tiny programs; with these, half of it."""
+
+
+def xla_flags():
+    """The hasty ones too, if this XLA knows them: it ends a process over a flag that it does not.
+
+    DENOGRAD_XLA=default tests what users run; CI does so for the core.
+    """
+    if os.environ.get("DENOGRAD_XLA") == "default":
+        return DEVICES
+    flags = f"{DEVICES} {HASTY}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    probe = [sys.executable, "-c", "import jax; jax.devices()"]
+    known = subprocess.run(probe, env=environment, capture_output=True, check=False)
+    return DEVICES if known.returncode else flags
+
+
+if "XLA_FLAGS" not in os.environ:  # the workers of xdist inherit them
+    os.environ["XLA_FLAGS"] = xla_flags()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")

@@ -233,6 +233,7 @@ def test_not_a_number_on_both_sides():
 # Kinds of modules
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_decoder_with_a_mask():
     mask = nn.Transformer.generate_square_subsequent_mask(8)

@@ -85,6 +85,7 @@ def test_every_rule_layout_and_loss(dtype, rule, layout, loss):
     chex.assert_tree_all_finite(slope)
 
 
+@pytest.mark.slow
 def test_without_jit():
     layout, size, arrays = problems(np.dtype("float32"))["windows"]
     r = refiner(tanh_net, layout=layout)

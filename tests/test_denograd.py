@@ -153,6 +153,7 @@ class Nnx(nnx.Module):
         return hidden @ self.w2[...].T + self.b2[...][None, :]
 
 
+@pytest.mark.slow
 def test_the_same_weights_in_every_framework(rng):
     """Flax nnx, Linen, Equinox, PyTorch and a plain function give the same refinement."""
     eqx, torch = pytest.importorskip("equinox"), pytest.importorskip("torch")

@@ -123,6 +123,7 @@ def test_minimum_of_a_linear_model(optimizer, rng, x64):
     np.testing.assert_allclose(found.x.ravel(), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_lbfgs_needs_fewer_passes(rng):
     """To where 300 steps of Adam end, at least five times fewer gradients of the whole series."""
     x = np.float32(np.sin(np.arange(300) / 9)[:, None] + 0.3 * rng.normal(size=(300, 1)))
@@ -227,6 +228,7 @@ def test_slope_by_the_proximity():
     np.testing.assert_allclose(jax.grad(size_after)(1.0), expected, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_steps_do_not_depend_on_the_length(rng):
     """The gradient of a mean shrinks with the number of cells; Adam's epsilon must not count."""
     x = np.float32(rng.normal(size=(50, 1)))

@@ -65,7 +65,7 @@ def assert_as_whole(fitted, frame, sizes, lag, **moves):
 
 
 @pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(sizes=SIZES, holes=HOLES, gaps=GAPS)
 def test_batches_of_any_size_are_the_whole(lag, sizes, holes, gaps):
     hours = np.arange(STEPS) + np.cumsum([5 * (i in gaps) for i in range(STEPS)])
@@ -248,7 +248,7 @@ def test_refusals(fitted, options, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("updates", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("updates", [60, pytest.param(2000, marks=pytest.mark.slow)])
 def test_equal_batches_compile_nothing_and_memory_does_not_grow(updates):
     """Rows come in by three."""
     rng = np.random.default_rng(0)

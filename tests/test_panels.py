@@ -143,6 +143,7 @@ def fresh():
     return model
 
 
+@pytest.mark.slow
 def test_a_thousand_short_series_compile_as_two_long_ones():
     rng = np.random.default_rng(0)
     lengths = rng.integers(30, 81, 1000)

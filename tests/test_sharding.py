@@ -102,6 +102,7 @@ def test_global(devices, steps, horizon, stride, shared, x64, rng):
     check_global_refiners(devices, optax.adam(0.05), layout, params, arrays)
 
 
+@pytest.mark.slow
 def test_global_by_lbfgs(dtype, rng):
     params, x, _ = problem(rng, dtype, 97, 5)
     layout = layouts.windows(5, target_columns=[0, 1])
@@ -200,6 +201,7 @@ def test_gaps_longer_than_a_block(rng):
     assert (states[1].data.x[9:25, 0] == np.float32(x[8, 0])).all()
 
 
+@pytest.mark.slow
 def test_a_long_series_is_not_quadratic_work(rng):
     """500,000 steps a device: a cumulative maximum left to XLA's partitioner took minutes."""
     params, x, y = problem(rng, np.dtype("float32"), 1_000_000, 4)
@@ -214,6 +216,7 @@ def permutes(text):
     return [line for line in text.splitlines() if " collective-permute(" in line]
 
 
+@pytest.mark.slow
 def test_a_mesh_with_other_axes(rng):
     """Explicit axes, a second axis, an axis by name: as `jax.make_mesh` makes them."""
     params, x, y = problem(rng, np.dtype("float32"), 40, 4)
@@ -245,6 +248,7 @@ def test_vmap_and_gradient_through_a_mesh(rng):
         np.testing.assert_allclose(shared, single, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_vmap_over_init(rng):
     """A batch whose size is no multiple of the devices."""
     params, x, y = problem(rng, np.dtype("float32"), 40, 4, missing=0)

@@ -78,6 +78,7 @@ def compare_with_memory(tmp_path, layout, rule, x, block, tolerance):
     assert sorted(tmp_path.iterdir()) == [refined, source]
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(block=st.integers(1, 70), steps=st.sampled_from([9, 61]), stride=st.sampled_from([1, 4]))
 @example(block=1, steps=9, stride=1)
@@ -356,6 +357,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """In KB; 64 MB more in the file, where blocks are of 1 MB."""
     peaks = []

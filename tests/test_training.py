@@ -61,8 +61,14 @@ def same(one, other):
     return all((a == b).all() for a, b in zip(leaves(one), leaves(other), strict=True))
 
 
+HEAVY = {"transformer", "xlstm"}
+
+
 class TestLearning:
-    @pytest.mark.parametrize("name", names("windows"))
+    @pytest.mark.parametrize(
+        "name",
+        [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in names("windows")],
+    )
     def test_every_window_backbone_beats_the_mean(self, name, rng):
         t = np.arange(500)
         clean = np.stack([np.sin(t / 3), np.cos(t / 5)], axis=1)
