@@ -319,3 +319,9 @@ def test_a_causal_refinement_refuses_what_has_no_order(column):
     frame = pd.DataFrame({"a": normal(24), "b": normal(24) ** 2, **column})
     arguments = {"target": "a", "window": 3, "groups": "g", "time": "t" if "t" in column else None}
     assert not refined_or_refused(frame, arguments, causal=True, warm_up=4, model=total)
+
+
+def test_groups_of_half_precision():
+    """Pandas groups by no such column."""
+    frame = pd.DataFrame({"g": cycled([1, 2], 40).astype("float16"), "a": normal(40)})
+    assert refined_or_refused(frame, {"groups": "g", "window": 3}, model=total)

@@ -154,6 +154,8 @@ def group_codes(
     keys = pd.concat([column_or_level(frame, g) for g in groups], axis=1, keys=range(len(groups)))
     if keys.isna().to_numpy().any():
         raise DataError(f"group column(s) {list(groups)} have missing values: fill or drop them.")
+    half = [key for key in keys if keys[key].dtype == np.float16]  # pandas has no index of those
+    keys = keys.astype(dict.fromkeys(half, np.float32))
     try:
         codes = np.asarray(keys.groupby(list(keys), observed=True).ngroup(), np.intp)
     except TypeError as error:
