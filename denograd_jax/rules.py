@@ -29,6 +29,7 @@ __all__ = [
     "inverse_norm",
     "soft_gate",
     "squared_norm",
+    "tweedie",
     "unit_step",
 ]
 
@@ -206,6 +207,46 @@ def gauss_newton(
     )
     move = _projection_move(gate)
     return Rule(hyperparameters, move, consensus="votes", takes_labels=False, stays_finite=True)
+
+
+def tweedie(noise_scale: float | jax.Array = 1.0) -> Rule:
+    r"""The posterior mean of the clean data, in one step from the data as observed.
+
+    .. math:: \operatorname{E}[z^* \mid z] = z + \sigma^2 \, \nabla_z \log p(z)
+
+    for Gaussian noise of standard deviation sigma, where p is the density of the NOISY data: what a
+    model trained on them has learnt. Of p the rule is given :math:`-\log p(y \mid x)`, as the
+    refiner's loss: `models.gaussian` makes it of any model that predicts a mean, with the
+    covariance of its residuals. Of a series the conditional densities of all windows multiply to
+    the density of the whole, so that their gradients are added up. Nothing is tuned: take ONE step
+    (`run(..., max_steps=1)`), since a second one would take off the noise again.
+
+    Args:
+        noise_scale: Sigma, in units of the data; where the noise of the cells is known
+            (`init(noise_x=..., noise_y=...)`), a multiple of it.
+
+    Source:
+        Robbins 1956; Miyasawa 1961; Efron, "Tweedie's formula and selection bias", 2011.
+
+    Example:
+        A value observed with noise of 1, drawn around 0 with a variance of 3 + 1:
+
+        >>> import jax.numpy as jnp
+        >>> from denograd_jax import models, refiner, run
+        >>> at_zero = models.gaussian(models.as_model(lambda x: 0 * x[0]), jnp.array([[4.0]]))
+        >>> r = refiner(at_zero, rule=tweedie(1.0), loss=models.gaussian_nll)
+        >>> state = r.init(jnp.zeros((1, 1)), jnp.array([2.0]))
+        >>> print(run(r, at_zero.params, state, max_steps=1).y)
+        [1.5]
+    """
+    return Rule(
+        nonnegative(noise_scale=noise_scale), _score_move, consensus="sum", stays_finite=True
+    )
+
+
+def _score_move(h: dict[str, jax.Array], g: AnyGradients) -> Move:
+    factor = -(h["noise_scale"] ** 2)
+    return Move(factor * g.x, factor * g.y, jnp.ones_like(factor))
 
 
 # The factories below are cached, so that two rules with the same gate share their compilation.
