@@ -5,6 +5,7 @@ predictions `(n, q)`. `build` makes one by name, `train` fits it, `as_pure` turn
 into the pure functions that the rest of the library works with.
 """
 
+from denograd_jax.backbones._linear import LinearFit, fit_linear
 from denograd_jax.backbones._pure import as_pure, cast
 from denograd_jax.backbones._registry import Kind, build, names
 from denograd_jax.backbones._splits import split_rows, split_windows
@@ -13,11 +14,13 @@ from denograd_jax.backbones._training import Gather, Progress, Trained, train
 __all__ = [
     "Gather",
     "Kind",
+    "LinearFit",
     "Progress",
     "Trained",
     "as_pure",
     "build",
     "cast",
+    "fit_linear",
     "names",
     "split_rows",
     "split_windows",

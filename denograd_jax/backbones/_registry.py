@@ -8,6 +8,7 @@ from flax import nnx
 
 from denograd_jax.backbones._attention import Encoder, FeatureTransformer
 from denograd_jax.backbones._feedforward import CNN, MLP, DLinear, LinearPath
+from denograd_jax.backbones._linear import Linear
 from denograd_jax.backbones._recurrent import ConvolutionalLSTM, GRULayer, LSTMLayer, Recurrent
 from denograd_jax.backbones._xlstm import XLSTM
 from denograd_jax.errors import BackboneError
@@ -33,9 +34,10 @@ def _with_linear_path(network: Callable[..., nnx.Module]) -> Callable[..., nnx.M
 
 
 _BACKBONES: dict[Kind, dict[str, Callable[..., nnx.Module]]] = {
-    "rows": {"mlp": MLP, "ft_transformer": FeatureTransformer},
+    "rows": {"mlp": MLP, "linear": Linear, "ft_transformer": FeatureTransformer},
     "windows": {
         "mlp": _with_linear_path(functools.partial(MLP, widths=(128, 64))),
+        "linear": Linear,
         "lstm": _with_linear_path(functools.partial(Recurrent, LSTMLayer)),
         "gru": _with_linear_path(functools.partial(Recurrent, GRULayer)),
         "cnn": _with_linear_path(CNN),
