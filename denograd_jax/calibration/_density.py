@@ -1,0 +1,79 @@
+"""The density of noisy data as a model knows it: the covariance of its residuals, the score."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from denograd_jax import rules
+from denograd_jax._core._refiner import refiner
+from denograd_jax._types import Model
+from denograd_jax.errors import DataError
+from denograd_jax.layouts import Data, Layout
+from denograd_jax.models import gaussian, gaussian_nll
+
+__all__ = ["Density", "density_of"]
+
+JITTER = 1e-6
+"""Of a residual's variance: columns that are equal, or sums of others, have a singular one."""
+
+
+class Density(NamedTuple):
+    """What `density_of` found.
+
+    Attributes:
+        model: The model with the covariance of its residuals, for the loss `gaussian_nll`.
+        covariance: That covariance, `(q, q)`.
+        score_x: Gradient of the log-density by x, shaped as x; 0 at cells that may not move.
+        score_y: The same by y; None where the targets are columns of x.
+    """
+
+    model: Model
+    covariance: NDArray[np.float64]
+    score_x: NDArray[np.floating]
+    score_y: NDArray[np.floating] | None
+
+
+def density_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Density:
+    """The data's density by a model that predicts a mean, its residuals taken as Gaussian.
+
+    The residuals are those on the data itself: where the model was trained on it with many weights,
+    they are too small, and the density too narrow.
+
+    Args:
+        model: Predicts targets of instances.
+        layout: How instances are cut; in a series windows overlap, and their densities multiply.
+        arrays: Arguments of `Refiner.init`, without noise.
+
+    Raises:
+        DataError: No instance has all its targets.
+    """
+    plain = refiner(model, rule=rules.tweedie(0.0), layout=layout)
+    state = plain.init(*arrays)
+    _, info = plain.step(model.params, state)
+    complete = np.asarray(info.valid & _complete(layout, state.data, len(info.valid)))
+    residual = np.asarray(info.residual, np.float64)[complete]
+    residual = residual[np.isfinite(residual).all(axis=1)]
+    if not len(residual):
+        raise DataError("no row or window has all its targets: there is no density to learn.")
+    covariance = residual.T @ residual / len(residual)
+    covariance += JITTER * np.diag(np.diag(covariance)) + JITTER**2 * np.eye(len(covariance))
+    whole = gaussian(model, covariance)
+    # The posterior mean with noise of 1 is one score away from the data.
+    ascent = refiner(whole, rule=rules.tweedie(1.0), layout=layout, loss=gaussian_nll)
+    state = ascent.init(*arrays)
+    moved, _ = ascent.step(whole.params, state)
+    x, y = np.asarray(state.data.x), state.data.y
+    score_y = None if y is None else np.asarray(moved.data.y) - np.asarray(y)
+    return Density(whole, covariance, np.asarray(moved.data.x) - x, score_y)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it
+def _complete(layout: Layout, data: Data, count: int) -> jax.Array:
+    """Which instances have all their targets, `(n,)`."""
+    observed = layout.gather(data, jnp.arange(count)).observed_y
+    return observed.reshape(count, -1).all(axis=1)
