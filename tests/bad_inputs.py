@@ -592,8 +592,8 @@ CELLS = [
         lambda: table(t=HOURS[::-1]),
         {"window": 3, "time": "t"},
         DataError,
-        "time column 't' is not increasing at row 1 (2024-01-01 22:00:00): sort the data first, "
-        "for example by frame.sort_values('t'), or name what tells several series apart as a "
+        "time column 't' is not increasing at row 1 (2024-01-01 22:00:00): sort the rows by 't' "
+        "first (in pandas: frame.sort_values('t')), or name what tells several series apart as a "
         "group.",
         in_file=True,
     ),
@@ -611,8 +611,8 @@ CELLS = [
         lambda: table(t=MIXED_TIMES),
         {"window": 3, "time": "t"},
         ColumnError,
-        f"time column 't' {UNCLEAR} ('2024-01-01'): convert it first, with pd.to_datetime or "
-        "pd.to_numeric.",
+        f"time column 't' {UNCLEAR} ('2024-01-01'): convert it first, to dates such as 2024-01-31 "
+        "(in pandas: with pd.to_datetime or pd.to_numeric).",
         in_file=True,
     ),
     Call(
@@ -807,14 +807,14 @@ OPTIONS = [
         table,
         {"target": "y", "rule": "newton"},
         UnsupportedError,
-        'rule must be "unit_step", "gauss_newton" or a Rule, not \'newton\'.',
+        'rule must be "auto", "unit_step", "gauss_newton" or a Rule, not \'newton\'.',
     ),
     Call(
         "a rule without its numbers",
         table,
         {"target": "y", "rule": rules.unit_step},
         UnsupportedError,
-        'rule must be "unit_step", "gauss_newton" or a Rule, not <function …>.',
+        'rule must be "auto", "unit_step", "gauss_newton" or a Rule, not <function …>.',
     ),
     Call(
         "numbers beside a rule",
@@ -828,7 +828,7 @@ OPTIONS = [
         table,
         {"target": "y", "model": "resnet"},
         BackboneError,
-        "There is no backbone 'resnet' for rows; choose one of mlp, ft_transformer.",
+        "There is no backbone 'resnet' for rows; choose one of mlp, linear, ft_transformer.",
         in_file=True,
     ),
     Call(
@@ -836,7 +836,7 @@ OPTIONS = [
         table,
         {"target": "y", "model": ""},
         BackboneError,
-        "There is no backbone '' for rows; choose one of mlp, ft_transformer.",
+        "There is no backbone '' for rows; choose one of mlp, linear, ft_transformer.",
         in_file=True,
     ),
     Call(

@@ -475,7 +475,7 @@ def failing(x):
     ("options", "error", "words"),
     [
         ({"model": "resnet"}, BackboneError, "'resnet' for rows; choose one of mlp"),
-        ({"model": "resnet", "window": 3}, BackboneError, "choose one of mlp, lstm"),
+        ({"model": "resnet", "window": 3}, BackboneError, "choose one of mlp, linear, lstm"),
         ({"model": object()}, UnsupportedError, "as a model"),
         ({"model": failing}, ModelError, r"input of shape \(3,\) .*a, b, c.*out of cheese"),
         ({"model": lambda x: x}, ModelError, r"returns an array of shape \(3,\), not .* \(1,\)"),

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._containers import Opened, open_container
-from denograd_jax._frames._frozen_models import in_user_units, train_backbone
+from denograd_jax._frames._frozen_models import (
+    fit_linear_backbone,
+    in_user_units,
+    train_backbone,
+)
+from denograd_jax._frames._noise_found import FoundNoise, find_noise
 from denograd_jax._frames._planning import (
     Moves,
     Plan,
@@ -21,6 +26,7 @@ from denograd_jax._frames._planning import (
     make_plan,
     refuse_fractions,
     refuse_progress,
+    refuse_unknown,
 )
 from denograd_jax._frames._reading import Design, Reading, Scale, learn, own, read, read_design
 from denograd_jax._frames._recording import record
@@ -50,6 +56,7 @@ class Fitted:
         seed: Of the training; None where the user gave a model.
         settings: How the model came about, in print order.
         interrupted: Whether its training was ended by Ctrl-C.
+        noise: What the data it was fitted on say of their noise; None where that was not asked for.
     """
 
     schema: Schema
@@ -61,6 +68,7 @@ class Fitted:
     seed: int | None
     settings: Mapping[str, object]
     interrupted: bool = False
+    noise: FoundNoise | None = None
 
     def refine(self, data: Any, target: Any = None, **moves: Unpack[Moves]) -> Refinement:
         """Refine data that has the columns that the model was fitted with.
@@ -81,6 +89,7 @@ class Fitted:
         Raises:
             DenogradError: For data that does not fit the model, or arguments that cannot be used.
         """
+        refuse_unknown(moves)
         opened = self._open(data, target)
         reading = read(self.schema, opened, self.design)
         return refine_reading(self, reading, make_plan(reading, **moves))
@@ -168,7 +177,8 @@ def fit(
         time: Column or level of time stamps.
         groups: Column(s) or level(s) that tell the series of a panel apart.
         frozen: Column(s) that inform the model but are not moved.
-        irregular: "segment" to let no window cross an uneven time step.
+        irregular: "segment" to let no window cross a time step that differs by more than 10 % from
+            the usual one.
         scale: "group" to scale columns in each group.
         max_epochs: Most training epochs of the backbone.
         seed: Of the backbone's initial weights and the order of its batches.
@@ -213,8 +223,39 @@ def fit_reading(
     max_epochs: int | None,
     seed: int,
     progress: Progress | None,
+    *,
+    automatic: bool = False,
 ) -> Fitted:
-    """Train a backbone on a reading, or see the user's model in its units."""
+    """Train a backbone on a reading, or see the user's model in its units.
+
+    Args:
+        schema: Columns and scaling.
+        reading: The data.
+        model: A model, or the name of a backbone to train.
+        max_epochs: Most training epochs.
+        seed: Of the training.
+        progress: Called as it goes on.
+        automatic: Whether it is for the rule "auto", which needs to know the noise.
+    """
+    if model is None and automatic:
+        model = "linear"
+    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+    if not automatic and (fitted.backbone != "linear" or reading.timeline is None):
+        return fitted
+    noise = find_noise(fitted.model, reading)
+    return dataclasses.replace(
+        fitted, noise=noise, settings={**fitted.settings, "noise": noise.told()}
+    )
+
+
+def _fit_model(
+    schema: Schema,
+    reading: Reading,
+    model: Any,
+    max_epochs: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> Fitted:
     movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
     problem = reading.pose(movable)
     explained = tuple(schema.labels[j] for j in problem.targets)
@@ -225,6 +266,12 @@ def fit_reading(
         return Fitted(schema, reading.design, frozen, explained, None, shape, None, settings)
     name = "mlp" if model is None else model
     logger.info("training %s on %d rows", name, len(reading.table.values))
+    if name == "linear":
+        linear = fit_linear_backbone(problem, prepare(problem.layout, *problem.arrays))
+        settings = {"model": "linear backbone, fitted to this data by least squares"}
+        if reading.timeline is not None:
+            settings["steps with a weight"] = linear.order
+        return Fitted(schema, reading.design, linear.model, explained, name, shape, seed, settings)
     trained = train_backbone(
         name,
         problem,
@@ -268,5 +315,5 @@ def refine_reading(
         notes: What a user should know besides.
     """
     movable = plan.movable if history is None else plan.movable & ~history[:, None]
-    outcome = solve(fitted.model, reading, plan, movable)
+    outcome = solve(fitted.model, reading, plan, movable, fitted.noise)
     return record(fitted, reading, plan, outcome, notes)

@@ -26,7 +26,7 @@ from denograd_jax.errors import (
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import as_model
 
-__all__ = ["between_units", "in_user_units", "train_backbone"]
+__all__ = ["between_units", "fit_linear_backbone", "in_user_units", "train_backbone"]
 
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
@@ -75,6 +75,21 @@ def train_backbone(
         key=key_train,
         progress=report,
         **options,
+    )
+
+
+def fit_linear_backbone(problem: Problem, data: Data) -> backbones.LinearFit:
+    """Fit the backbone "linear" to prepared data, to all instances that there are.
+
+    Raises:
+        BackboneError: Too few of them.
+    """
+    return backbones.fit_linear(
+        _gather(problem.layout),
+        data,
+        np.flatnonzero(_valid(problem.layout, data)),
+        input_shape=problem.instance_shape,
+        outputs=len(problem.targets),
     )
 
 

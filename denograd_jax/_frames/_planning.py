@@ -1,7 +1,7 @@
 """What is to be done with the data: rule, cells that may move, limits, noise, look-ahead."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 import numpy as np
@@ -18,6 +18,7 @@ from denograd_jax._frames._constraints import (
     is_real,
     read_constraints,
 )
+from denograd_jax._frames._containers import Opened
 from denograd_jax._frames._reading import Reading
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 from denograd_jax.rules import Rule
@@ -31,10 +32,11 @@ __all__ = [
     "make_plan",
     "refuse_fractions",
     "refuse_progress",
+    "refuse_unknown",
     "refuse_words",
 ]
 
-RuleName: TypeAlias = Literal["unit_step", "gauss_newton"]
+RuleName: TypeAlias = Literal["auto", "unit_step", "gauss_newton"]
 Flags: TypeAlias = NDArray[np.bool_]
 
 
@@ -106,6 +108,7 @@ class Plan:
 
     Attributes:
         rule: How instances move.
+        automatic: Whether that is by the noise found in the data.
         max_steps: Most steps.
         settings: The rule and other choices, to print.
         movable: Cells that may change at all, `(N, n)`.
@@ -119,6 +122,7 @@ class Plan:
     """
 
     rule: Rule
+    automatic: bool
     max_steps: int
     settings: Mapping[str, object]
     movable: Flags
@@ -177,7 +181,7 @@ def make_plan(
         noise_known=noise is not None,
         voices=_voices(reading, causal=causal, lag=lag),
     )
-    movable = table.movable & ~_frozen_rows(frozen_rows, len(frame))[:, None]
+    movable = table.movable & ~_frozen_rows(frozen_rows, reading.opened)[:, None]
     constraints = read_constraints(
         frame,
         table,
@@ -196,8 +200,14 @@ def make_plan(
         "constraints": constraints.describe(table.labels),
         "lag": lag if causal else None,
     }
+    automatic = isinstance(rule, str) and rule == "auto"
+    if automatic and impute:
+        raise UnsupportedError(
+            'rule="auto" fills no missing cell: leave impute out, or choose another rule.'
+        )
     return Plan(
         chosen,
+        automatic,
         steps,
         settings | {name: option for name, option in options.items() if option is not None},
         movable,
@@ -235,14 +245,33 @@ def choose_rule(
         numbers = {k: float(v) for k, v in rule.hyperparameters.items()}
         return rule, steps, {"rule": "given", **numbers, "max_steps": steps}
     name = "unit_step" if rule is None else rule
+    if isinstance(name, str) and name == "auto":
+        return _automatic(step_size, tolerance, max_steps, kind)
     if name not in list(_RULES):  # a list compares what has no hash
-        raise UnsupportedError(f'rule must be "unit_step", "gauss_newton" or a Rule, not {rule!r}.')
+        raise UnsupportedError(
+            f'rule must be "auto", "unit_step", "gauss_newton" or a Rule, not {rule!r}.'
+        )
     given: dict[str, Any] = {"step_size": step_size, "tolerance": tolerance, "max_steps": max_steps}
     defaults = _default_numbers(name, kind, noise_known=noise_known, voices=voices)
     chosen = defaults._replace(**{k: v for k, v in given.items() if v is not None})
     _refuse_numbers(chosen.step_size, chosen.tolerance)
     settings = {"rule": name, **chosen._asdict()}
     return _RULES[name](chosen.step_size, chosen.tolerance), chosen.max_steps, settings
+
+
+def _automatic(
+    step_size: float | None, tolerance: float | None, max_steps: int | None, kind: str
+) -> tuple[Rule, int, dict[str, object]]:
+    if kind == "rows":
+        raise UnsupportedError(
+            'rule="auto" finds the noise of a series by its order in time; rows have none: leave '
+            "rule out, or give window= as well."
+        )
+    given = {"step_size": step_size, "tolerance": tolerance, "max_steps": max_steps}
+    for name, number in given.items():
+        if number is not None:
+            raise UnsupportedError(f'rule="auto" takes one step of its own: leave {name} out.')
+    return rules.tweedie(), 1, {"rule": "auto"}
 
 
 def _default_numbers(name: str, kind: str, *, noise_known: bool, voices: int | None) -> Defaults:
@@ -267,6 +296,18 @@ def refuse_fractions(counts: Mapping[str, Any], *, optional: bool = False) -> No
             raise UnsupportedError(
                 f"{name} must be a whole number, {least} or more, not {count!r}."
             )
+
+
+def refuse_unknown(moves: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
+    """Refuse options that `Moves` does not have, or that are among `but`."""
+    known = [name for name in Moves.__annotations__ if name not in but]
+    for name in moves:
+        if name not in Moves.__annotations__:
+            raise UnsupportedError(
+                f"there is no option {name!r} here: choose from {', '.join(known)}."
+            )
+        if name in but:
+            raise UnsupportedError(f"{name} has no meaning here: leave it out.")
 
 
 def refuse_progress(progress: Any) -> None:
@@ -298,7 +339,8 @@ def _voices(reading: Reading, *, causal: bool, lag: int) -> int | None:
     return visits(reading.design.layout, lag)
 
 
-def _frozen_rows(given: Any, rows: int) -> Flags:
+def _frozen_rows(given: Any, opened: Opened) -> Flags:
+    rows = len(opened.frame)
     if given is None:
         return np.zeros(rows, bool)
     try:
@@ -312,6 +354,12 @@ def _frozen_rows(given: Any, rows: int) -> Flags:
         )
     if mask.shape != (rows,):
         raise ShapeError(f"frozen_rows must have shape ({rows},), not {mask.shape}.")
+    labelled = isinstance(given, pd.Series) and opened.series is None  # a list has no index
+    if labelled and not given.index.equals(opened.frame.index):
+        raise DataError(
+            "frozen_rows has another index than the data: align it, for example with "
+            "frozen_rows.reindex(data.index, fill_value=False), or give an array."
+        )
     return mask
 
 

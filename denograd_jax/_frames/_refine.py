@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from denograd_jax._core._run import Status
 from denograd_jax._frames._constraints import Bounds
-from denograd_jax._frames._containers import Opened, column_or_level, open_container
+from denograd_jax._frames._containers import Opened, open_container
 from denograd_jax._frames._fitted import fit_reading, refine_reading
 from denograd_jax._frames._planning import Progress, RuleName, make_plan, refuse_fractions
 from denograd_jax._frames._reading import Design, Scale, learn, own, read, read_design
 from denograd_jax._frames._refinement import Refinement
-from denograd_jax._frames._timeline import Irregular, group_codes, time_stamps
+from denograd_jax._frames._timeline import Irregular, group_codes, time_column, time_stamps
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.rules import Rule
 
@@ -73,16 +73,18 @@ def refine(
         model: What to trust: the name of a backbone to train (`backbones.names`); or a trained
             model (whatever `as_model` takes), which gets the numeric columns other than the
             target, for a series all numeric columns, in the user's units and the data's order; but
-            integers that number the rows only if they are named in `frozen`.
+            integers that number the rows, or are called `id`, only if they are named in `frozen`.
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
         stride: Steps from one window to the next, counted from the first row of each series.
         time: Column, or named level of the index, of time stamps. Not moved, unseen by the model.
-            For a series they are checked for order, and windows do not cross gaps.
+            For a series they are checked for order, and windows do not cross gaps, which are steps
+            longer than 1.5 usual ones. Dates in an index that is not named here are checked for
+            order, but windows cross their gaps.
         groups: Column(s), or level(s) of the index, that tell the series of a panel apart. Windows
             do not cross them.
-        irregular: "segment" lets no window cross a time step of another length; without it, steps
-            shorter than the usual one are refused.
+        irregular: "segment" lets no window cross a time step that differs by more than 10 % from
+            the usual one; without it, those that are no gaps are refused.
         scale: "group" standardises columns in each group, "all" over all rows.
         frozen: Column(s) that inform the model but are not moved.
         frozen_rows: Booleans, one per row: rows that inform the model but are not moved.
@@ -99,7 +101,9 @@ def refine(
             number; one per column by name (a mapping, or a Series such as `0.1 * frame.std()`); or
             one per cell (array or DataFrame). Cells move in proportion to its square, 0 does not
             move, and `step_size` is in units of it.
-        rule: How instances move; a name, or a rule from `denograd_jax.rules`.
+        rule: How instances move; a name, or a rule from `denograd_jax.rules`. "auto" is for series:
+            each column's noise is found in the data (unless `noise_scale` tells it), and one step
+            takes off what is expected of it, with a "linear" backbone unless a model is given.
         step_size: The rule's step size, in standard deviations (`unit_step`) or as a fraction.
         tolerance: Residual, in standard deviations of the target, that is left as it is.
         max_steps: Most refinement steps.
@@ -166,7 +170,9 @@ def refine(
         progress=progress,
     )
     training = reading if history is None else read(schema, learnt_from, design)
-    fitted = fit_reading(schema, training, model, max_epochs, seed, progress)
+    fitted = fit_reading(
+        schema, training, model, max_epochs, seed, progress, automatic=plan.automatic
+    )
     notes = []
     if history is not None:
         notes.append(f"the first {history.sum():,} rows taught the model and were not refined")
@@ -193,7 +199,9 @@ def _history(
     length = max(20 * design.layout.span, 200) if warm_up is None else warm_up
     frame = opened.frame
     if design.groups and design.time is not None:
-        stamps = time_stamps(column_or_level(frame, design.time), design.time)
+        column, called = time_column(frame, design.time)
+        assert column is not None
+        stamps = time_stamps(column, called)
         history = np.isin(stamps, np.unique(stamps)[:length])
     elif design.groups:
         codes, _ = group_codes(frame, design.groups)

@@ -161,7 +161,7 @@ class Refinement:
         filled = int(self.filled.sum())
         lines = [
             f"Refined {len(self.before):,} rows x {self.before.shape[1]} columns ({self.kind}): "
-            f"{self.steps} steps, ended because {self.status.advice}.",
+            f"{self._ending()}.",
             f"Changed {len(moved):,} of {np.sum(~np.isnan(size)):,} cells; typical change "
             f"{typical:.3f} standard deviations."
             + (f" Filled {filled:,} missing cells." if filled else ""),
@@ -171,6 +171,11 @@ class Refinement:
             *(f"Note: {note}." for note in self.notes),
         ]
         return "\n".join(lines)
+
+    def _ending(self) -> str:
+        if self.settings.get("rule") == "auto" and self.status is Status.converged:
+            return f"rule auto, one step by the noise ({self.settings['noise']})"
+        return f"{self.steps} steps, ended because {self.status.advice}"
 
     def __repr__(self) -> str:
         return f"<Refinement>\n{self.summary()}"

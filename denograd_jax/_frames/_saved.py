@@ -25,6 +25,7 @@ from denograd_jax._frames._folders import (
     write_arrays,
     write_folder,
 )
+from denograd_jax._frames._noise_found import FoundNoise
 from denograd_jax._frames._reading import Design, read
 from denograd_jax._frames._recording import Origin, assemble
 from denograd_jax._frames._schema import Scaling, Schema
@@ -73,6 +74,8 @@ def as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "input_shape": list(fitted.input_shape),
         "seed": fitted.seed,
     }
+    if fitted.noise is not None:
+        arrays |= {f"noise {name}": array for name, array in fitted.noise._asdict().items()}
     return record, arrays | {f"weight {k}": v for k, v in _named(fitted.model.params).items()}
 
 
@@ -97,7 +100,14 @@ def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         backbone=record["backbone"],
         input_shape=tuple(record["input_shape"]),
         seed=record["seed"],
+        noise=_noise_from_saved(arrays),
     )
+
+
+def _noise_from_saved(arrays: Mapping[str, NDArray[Any]]) -> FoundNoise | None:
+    if "noise variance" not in arrays:
+        return None
+    return FoundNoise(*(arrays[f"noise {name}"] for name in FoundNoise._fields))
 
 
 def save_refinement(

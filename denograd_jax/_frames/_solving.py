@@ -1,11 +1,13 @@
 """A plan carried out: steps of a refinement, with or without look-ahead, down to the table."""
 
+import dataclasses
 import logging
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from numpy.typing import NDArray
 
 from denograd_jax._core._causal import causal_refiner
@@ -14,11 +16,14 @@ from denograd_jax._core._prepare import prepare
 from denograd_jax._core._refiner import Refiner, refiner
 from denograd_jax._core._run import Status, run
 from denograd_jax._frames._imputation import predictions
+from denograd_jax._frames._noise_found import FoundNoise
 from denograd_jax._frames._planning import Plan
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
-from denograd_jax._types import Model
+from denograd_jax._types import Loss, Model
+from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Rows, Windows
+from denograd_jax.models import gaussian, gaussian_nll
 
 __all__ = ["Latest", "Outcome", "solve"]
 
@@ -77,7 +82,12 @@ class Latest(NamedTuple):
 
 
 def solve(
-    model: Model, reading: Reading, plan: Plan, movable: Flags, latest: Latest | None = None
+    model: Model,
+    reading: Reading,
+    plan: Plan,
+    movable: Flags,
+    noise: FoundNoise | None = None,
+    latest: Latest | None = None,
 ) -> Outcome:
     """Refine the cells of a reading that may move.
 
@@ -86,24 +96,42 @@ def solve(
         reading: The data.
         plan: What to do with it.
         movable: Cells that steps may move, `(N, n)`; a part of those of the plan.
+        noise: What is known of the noise, for an automatic plan.
         latest: Of a series that is still coming in; it may have no window yet.
     """
+    loss: Loss = optax.losses.squared_error
+    if plan.automatic:
+        model, plan = _by_noise(model, plan, noise)
+        loss = gaussian_nll
     front = 0 if latest is None else latest.memory
     problem = reading.pose(movable, front=front if plan.causal else None)
     if plan.causal:
-        found = _in_time(model, problem, reading, plan, latest)
+        found = _in_time(model, problem, reading, plan, loss, latest)
     else:
-        found = _at_once(model, problem, reading, plan)
+        found = _at_once(model, problem, reading, plan, loss)
+    if plan.automatic and found.status == Status.max_steps:
+        found = found._replace(status=Status.converged)  # its one step is all there is to do
     logger.info("refined in %d steps: %s", found.steps, found.status.advice)
     return _in_table(found, model, problem, reading, plan, movable)
 
 
-def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan) -> _Found:
+def _by_noise(model: Model, plan: Plan, found: FoundNoise | None) -> tuple[Model, Plan]:
+    """The model of a density, and the plan with the noise that was found where none was given."""
+    if found is None:
+        raise UnsupportedError(
+            'this model was fitted without a look at the noise, which rule="auto" needs: fit it '
+            'with model="linear", or refine the data it comes from, refine(data, rule="auto", ...).'
+        )
+    noise = found.scale if plan.noise is None else plan.noise
+    return gaussian(model, found.covariance), dataclasses.replace(plan, noise=noise)
+
+
+def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan, loss: Loss) -> _Found:
     """Steps with the residuals before the first and after the last of them.
 
     Always on the host: the step is compiled for the residuals anyway, and Ctrl-C gets through.
     """
-    r: Refiner[Any, Any] = refiner(model, plan.rule, problem.layout)
+    r: Refiner[Any, Any] = refiner(model, plan.rule, problem.layout, loss)
     limits = plan.constraints.limits(reading.table, problem)
     if limits is not None:
         r = constrained(r, limits)
@@ -138,12 +166,17 @@ _prepare_anything = jax.jit(prepare, static_argnums=0)
 
 
 def _in_time(
-    model: Model, problem: Problem, reading: Reading, plan: Plan, latest: Latest | None
+    model: Model,
+    problem: Problem,
+    reading: Reading,
+    plan: Plan,
+    loss: Loss,
+    latest: Latest | None,
 ) -> _Found:
     """Each step from those before it, and from `lag` behind it."""
     assert isinstance(problem.layout, Windows)
     causal = causal_refiner(
-        model, plan.rule, problem.layout, lag=plan.lag, max_steps=plan.max_steps
+        model, plan.rule, problem.layout, lag=plan.lag, max_steps=plan.max_steps, loss=loss
     )
     arrays = (*problem.arrays, *_noise(plan, problem))
     if latest is None:

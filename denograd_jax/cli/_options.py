@@ -99,7 +99,11 @@ Group = Annotated[
 ]
 Irregular = Annotated[
     bool,
-    series("--irregular", metavar="", help="Let no window cross an uneven step, not refuse it."),
+    series(
+        "--irregular",
+        metavar="",
+        help="Let no window cross a step that is uneven (by over 10 %), not refuse it.",
+    ),
 ]
 ScaleGroups = Annotated[
     bool, series("--scale-groups", metavar="", help="Standardise columns in each group.")
@@ -178,6 +182,7 @@ Overwrite = Annotated[
 class RuleName(enum.StrEnum):
     """How cells move."""
 
+    auto = "auto"
     unit_step = "unit_step"
     gauss_newton = "gauss_newton"
 
@@ -185,7 +190,8 @@ class RuleName(enum.StrEnum):
 Horizon = Annotated[int, series(min=1, metavar="STEPS", help="How far ahead it predicts.")]
 Stride = Annotated[int, series(min=1, metavar="STEPS", help="From one window to the next.")]
 Rule = Annotated[
-    RuleName | None, method(metavar="NAME", help="How cells move: unit_step or gauss_newton.")
+    RuleName | None,
+    method(metavar="NAME", help="How cells move: auto (series), unit_step, gauss_newton."),
 ]
 StepSize = Annotated[float | None, method(min=0, metavar="NUMBER", help="How far a step goes.")]
 Tolerance = Annotated[

@@ -21,7 +21,7 @@ from denograd_jax._frames._problems import Problem
 from denograd_jax._types import Model
 from denograd_jax.cli import UnfinishedError
 from denograd_jax.cli._screen import StageBar, console, progress_bars
-from denograd_jax.errors import ColumnError, DataError, ShapeError
+from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Windows
 from denograd_jax.streaming import Progress, StreamResult
 from denograd_jax.streaming._arrays import Columns, open_series, stamp
@@ -110,6 +110,10 @@ def refine_array(
         DenogradError: As `stream` and `train` say; whatever can be refused before the training is.
         UnfinishedError: By Ctrl-C, where the same command would go on.
     """
+    if options.rule == "auto":
+        raise UnsupportedError(
+            "the rule auto judges a series as a whole, in memory: choose unit_step or gauss_newton."
+        )
     rule, max_steps, _ = choose_rule(*options, "series")
     journal = Journal(destination)
 
