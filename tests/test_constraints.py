@@ -308,6 +308,51 @@ def test_noise_of_an_array_without_labels_and_of_a_missing_cell():
     np.testing.assert_allclose(arrays.data, expected, rtol=1e-6)
 
 
+def test_noise_of_columns_that_cannot_move_is_not_asked_for():
+    frame = pd.concat([table(seed) for seed in range(3)], ignore_index=True)
+    frame = frame.assign(uuid=range(len(frame)), flag=frame["a"] > 40, none=np.nan, k="p")
+    frame["flag"] = frame["flag"].astype(int)
+    options = {"model": total, "max_steps": 1, "frozen": "a"}
+    noise = 0.1 * frame.std(numeric_only=True)
+    expected = refine(frame, "y", noise_scale=noise[["b", "c", "y"]], **options).data
+    for more in (noise, {**noise, "k": 1.0}):
+        found = refine(frame, "y", noise_scale=more, **options).data
+        pd.testing.assert_frame_equal(found, expected)
+    with pytest.raises(ColumnError, match="noise_scale column 'z' is not in the data"):
+        refine(frame, "y", noise_scale={**noise, "z": 1.0}, **options)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, "Float32", "float[pyarrow]"])
+@settings(max_examples=10)
+@given(most=st.sampled_from([0.1, 0.3, 0.5, 0.7, 1 / 3, 1e-9]), seed=st.integers(0, 99))
+def test_no_change_is_larger_than_allowed_by_rounding(kind, most, seed):
+    frame = table(seed).assign(a=lambda f: f["a"] + 1e4).astype(kind)
+    result = solved(frame, max_change=most)
+    sigmas = result.sigmas
+    assert np.abs(sigmas).max() <= most
+    assert (result.changes["sigmas"].abs() <= most).all()
+    if most > 1e-3:
+        assert np.isclose(np.abs(sigmas), most, rtol=1e-3).any()  # as far as it may
+
+
+def test_bounds_go_before_the_largest_change():
+    frame = table()
+    result = solved(frame, max_change=0.1, bounds={"b": (5, 6)})
+    assert (result.data["b"] == 5).all()
+
+
+def test_frozen_rows_with_an_index():
+    frame = table().set_axis(np.arange(ROWS) + 100)
+    rows = frame["a"] > 40
+    expected = solved(frame, frozen_rows=rows.to_numpy()).data
+    pd.testing.assert_frame_equal(solved(frame, frozen_rows=rows).data, expected)
+    for other in (rows.reset_index(drop=True), rows[::-1]):
+        with pytest.raises(DataError, match=r"frozen_rows has another index .*reindex\(data.index"):
+            solved(frame, frozen_rows=other)
+    aligned = rows[::-1].reindex(frame.index, fill_value=False)
+    pd.testing.assert_frame_equal(solved(frame, frozen_rows=aligned).data, expected)
+
+
 def test_a_frozen_cell_beyond_its_bounds_is_named():
     frame = table().abs()
     frame.loc[2, "a"] = -1.0

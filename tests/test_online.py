@@ -6,6 +6,7 @@ import tracemalloc
 import jax
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -198,10 +199,12 @@ def test_time_as_text_and_as_a_level():
         (series()[["u"]], ColumnError, "columns u, .* u, v"),
         (series(w=1.0), ColumnError, "give the same"),
         (series().assign(u="p"), ColumnError, "'u' is not numeric"),
-        (series()["u"], UnsupportedError, "not Series"),
-        (np.zeros(3), UnsupportedError, "not ndarray"),
+        (series()["u"], UnsupportedError, "a pandas DataFrame or .*, not a pandas Series"),
+        (pl.DataFrame({"u": [1.0], "v": [2.0]}), UnsupportedError, "not a polars DataFrame"),
+        (np.zeros(3), UnsupportedError, r"not one of shape \(3,\)"),
+        (np.zeros((1, 3, 2)), UnsupportedError, r"not one of shape \(1, 3, 2\)"),
         (np.zeros((3, 3)), ColumnError, "columns 0, 1, 2"),
-        ([[1.0, 2.0]], UnsupportedError, "not list"),
+        ([[1.0, 2.0]], UnsupportedError, "not a list"),
     ],
 )
 def test_other_rows_are_refused(rows, error, words):
@@ -224,6 +227,24 @@ def test_no_rows_are_no_news():
     pd.testing.assert_frame_equal(nothing.provisional, first.provisional)
 
 
+def test_dates_in_the_index_come_in_order_without_being_named():
+    hours = pd.date_range("2020", periods=STEPS, freq="h")
+    frame = series().set_index(hours)
+    online = OnlineRefiner(FITTED, **MOVES)
+    online.update(frame[:10])
+    with pytest.raises(DataError, match="came late: rows up to 2020-01-01 09:00:00"):
+        online.update(frame[9:12])
+    with pytest.raises(DataError, match="the index is not increasing at row "):
+        online.update(frame.iloc[[11, 10]])
+    assert len(online.update(frame[10:]).final) == STEPS - 10
+
+
+def test_a_few_rows_around_gaps_are_no_other_sampling():
+    hours = np.cumsum([0, 6, 6, 6, *[1] * 20])
+    frame = series(t=pd.Timestamp("2020") + pd.to_timedelta(hours, "h"))
+    assert_as_whole(TIMED, frame, [4, 1], 0, **MOVES)
+
+
 ROWS_MODEL = fit(series(), "v", model=lambda x: x.sum())
 PANEL = fit([series(), series(1)], window=WINDOW, model=ahead)
 APART = fit(series()[["u"]], series()["v"], window=WINDOW, model=lambda w: w.sum())
@@ -240,6 +261,11 @@ APART = fit(series()[["u"]], series()["v"], window=WINDOW, model=lambda w: w.sum
         (FITTED, {"frozen_rows": [True]}, "frozen_rows has no meaning"),
         (FITTED, {"causal": True}, "causal has no meaning"),
         (FITTED, {"dry_run": True}, "dry_run has no meaning"),
+        (
+            FITTED,
+            {"foo": 1},
+            "no option 'foo' here: choose from rule, step_size.* noise_scale, lag,",
+        ),
     ],
 )
 def test_refusals(fitted, options, words):

@@ -367,6 +367,23 @@ def test_other_kinds_and_versions_are_told_apart(folders, tmp_path):
         assert_refused(Fitted, write(tmp_path / f"text {number}", contents), "holds no fitted")
 
 
+def test_sums_that_are_missing_or_no_text(folders, tmp_path):
+    contents = files(folders[Fitted])
+    sums = contents.pop("SHA256SUMS")
+    assert_refused(Fitted, write(tmp_path / "a", contents), "a is damaged: SHA256SUMS is missing.$")
+    contents["SHA256SUMS"] = b"\xff" + sums
+    words = "b is damaged: SHA256SUMS cannot be read as text.$"
+    assert_refused(Fitted, write(tmp_path / "b", contents), words)
+    contents |= {"SHA256SUMS": sums, "arrays.npz": b""}
+    words = "c is damaged: arrays.npz is missing or not as it was written.$"
+    assert_refused(Fitted, write(tmp_path / "c", contents), words)
+
+
+def test_unknown_options_are_named(trained):
+    with pytest.raises(UnsupportedError, match="no option 'foo' here: choose from rule, step_size"):
+        trained.refine(newer(), foo=1)
+
+
 class Trap:
     """Unpickled, it would leave a file behind."""
 

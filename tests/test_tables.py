@@ -70,7 +70,7 @@ def test_numbers_move_and_keep_their_type(kind, returned):
     np.testing.assert_allclose(found, expected.data["c"], rtol=2e-3 if "16" in kind else 1e-6)
     assert (found != frame["c"].to_numpy(np.float64)).all()
     np.testing.assert_array_equal(found, result.after["c"])  # as the type can hold it
-    note = "integer columns come back as floats"
+    note = "(integer=True, on the command line --integers, keeps them integer)"
     noted = any(note in n and n.endswith(": c") for n in result.notes)
     assert noted == (kind not in returned or kind == "object")
 
@@ -150,7 +150,7 @@ def test_a_row_and_a_column_without_any_value():
     moved = result.data.drop(index=3)[["a", "b", "y"]]
     assert moved.notna().all(axis=None)
     assert (moved != frame.drop(index=3)[["a", "b", "y"]]).all(axis=None)
-    assert any("constant" in note and "empty" in note for note in result.notes)
+    assert any("without values" in note and "empty" in note for note in result.notes)
 
 
 PASSED_THROUGH = {
@@ -224,15 +224,17 @@ def test_frozen_constant_and_binary_columns_do_not_move():
         constant=np.full(ROWS, 0.1),
         binary=cycle(0, 1, 1),
         gaps=cycle(0.0, 1.0, None),
+        empty=np.full(ROWS, np.nan),
         frozen=cycle(1.5, 2.5, 9.0),
     )
     result = solved(frame, frozen=["frozen", "b"])
-    still = ["constant", "binary", "gaps", "frozen", "b"]
+    still = ["constant", "binary", "gaps", "empty", "frozen", "b"]
     pd.testing.assert_frame_equal(result.data[still], frame[still], check_exact=True)
     assert list(result.before.columns) == ["a", "y"]
     assert set(result.changes["column"]) == {"a", "y"}
     assert result.notes == [
         "constant columns are left as they are: constant",
+        "columns without values are left as they are: empty",
         "columns of 0 and 1 are taken as indicators and left as they are: binary, gaps",
     ]
 
@@ -241,16 +243,16 @@ def test_frozen_constant_and_binary_columns_do_not_move():
 def test_columns_that_number_the_rows_stand_aside(kind):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "y"])
-    numbered = frame.assign(id=pd.Series(range(200, 80, -2)).astype(kind))
+    numbered = frame.assign(nth=pd.Series(range(200, 80, -2)).astype(kind))
     result = solved(numbered)
-    pd.testing.assert_frame_equal(result.data, solved(frame).data.assign(id=numbered["id"]))
-    assert result.notes[0].endswith("are passed through unseen (frozen= shows them): id")
-    shown = solved(numbered, frozen="id", model=lambda x: x[0] + 0 * x[1])
+    pd.testing.assert_frame_equal(result.data, solved(frame).data.assign(nth=numbered["nth"]))
+    assert result.notes[0].endswith("are passed through unseen (frozen= shows them): nth")
+    shown = solved(numbered, frozen="nth", model=lambda x: x[0] + 0 * x[1])
     pd.testing.assert_frame_equal(shown.data[["a", "y"]], result.data[["a", "y"]])
-    assert "id" in read(numbered, targets=["id"]).labels
-    assert "id" in read(numbered.assign(id=numbered["id"].where(frame.index != 7, 0))).labels
-    assert "id" in read(numbered.assign(id=numbered["id"].astype(float))).labels
-    assert "id" in read(numbered.iloc[:40]).labels  # too few to tell
+    assert "nth" in read(numbered, targets=["nth"]).labels
+    assert "nth" in read(numbered.assign(nth=numbered["nth"].where(frame.index != 7, 0))).labels
+    assert "nth" in read(numbered.assign(nth=numbered["nth"].astype(float))).labels
+    assert "nth" in read(numbered.iloc[:40]).labels  # too few to tell
 
 
 def test_a_frozen_or_binary_target_stays_and_the_rest_moves_toward_it():
@@ -371,3 +373,25 @@ def test_everything_frozen_is_refused():
         solved(table(), frozen=["a", "b", "y"])
     with pytest.raises(ColumnError, match="no column is numeric"):
         read(table(c="p")[["c"]], targets=())
+
+
+@pytest.mark.parametrize("name", ["id", "user_id", "houseId", "ID 2", "row.uuid"])
+def test_identifiers_stand_aside(name):
+    """Though they repeat, and though they are in no order."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "c"])
+    frame[name] = rng.integers(1000, 9000, 80)
+    refined = refine(frame, "c", model=lambda x: x.sum())
+    pd.testing.assert_series_equal(refined.data[name], frame[name])
+    assert any(name in note and "identifiers" in note for note in refined.notes)
+    shown = refine(frame, "c", model=lambda x: x.sum(), frozen=[name])
+    pd.testing.assert_series_equal(shown.data[name], frame[name])
+
+
+def test_whole_numbers_that_might_be_identifiers_are_named():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"idle": rng.permutation(500)[:80], "a": rng.normal(size=80)})
+    frame["c"] = frame["a"] + frame["idle"] / 200
+    refined = refine(frame, "c", model=lambda x: x.sum() / 200, tolerance=0)
+    assert (refined.data["idle"] != frame["idle"]).any()
+    assert any("never repeat" in note and "idle" in note for note in refined.notes)

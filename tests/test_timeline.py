@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denograd_jax import refine
+from denograd_jax import fit, refine
 from denograd_jax._frames._timeline import read_timeline
 from denograd_jax.errors import ColumnError, DataError, ShapeError, UnsupportedError
 
@@ -92,7 +93,7 @@ def test_stamps_of_any_kind(stamps):
         (["10", "11"], ColumnError, "pd.to_numeric"),
         ([True, False], ColumnError, "neither numbers nor dates"),
         ([{}, {}], ColumnError, "neither numbers nor dates"),
-        ([2, 1], DataError, r"row 1 \(1\): sort the data first, .*sort_values\('t'\), or name"),
+        ([2, 1], DataError, r"row 1 \(1\): sort the rows by 't' .*sort_values\('t'\)\), or"),
         ([2, 2], DataError, r"row 1 \(2\): drop the duplicates, or name"),
     ],
 )
@@ -163,13 +164,134 @@ def test_time_and_groups_as_levels_of_the_index():
     assert set(result.changes["row"]) <= set(indexed.index)
 
 
-def test_dates_in_the_index_that_nobody_named_are_mentioned():
-    hours = pd.date_range("2020-01-01", periods=ROWS + 1, freq="h").delete(5)
-    frame = series().set_index(hours)
-    assert any("dates in the index" in note for note in solved(frame).notes)
-    result = solved(frame.rename_axis("when"), time="when")
-    assert result.notes == []
-    assert result.settings["gaps"] == 1
+def indexes(rows):
+    """Of dates, in each kind of container that has one; the first without a name."""
+    hours = pd.date_range("2020-01-01", periods=ROWS + 2, freq="h").delete([5, 15])
+    dated = series().set_index(hours)
+    named = dated.rename_axis("when")
+    two = pd.MultiIndex.from_arrays([["p"] * ROWS, hours], names=["g", "when"])
+    return {
+        "unnamed": dated.iloc[rows],
+        "named": named.iloc[rows],
+        "periods": named.set_axis(hours.to_period("h").rename("when")).iloc[rows],
+        "level": series().set_index(two).iloc[rows],
+        "series": named["u"].iloc[rows],
+        "xarray": xr.Dataset.from_dataframe(named).isel(when=rows),
+        "list": [named.iloc[rows], named.iloc[rows]],
+    }
+
+
+CONTAINERS = list(indexes(range(ROWS)))
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_gaps_of_dates_in_an_index_that_nobody_named_are_told(kind):
+    data = indexes(range(ROWS))[kind]
+    options = {"model": lambda w: w.mean(axis=0)}
+    result = solved(data, **options)
+    name = "time" if kind == "unnamed" else "when"
+    naming = "name the index, as by frame.rename_axis('time'), and " if kind == "unnamed" else ""
+    assert result.notes == [
+        f"the dates in the index have {4 if kind == 'list' else 2} gap(s), which windows cross, as "
+        f"rows are taken as evenly spaced: {naming}give time={name!r} to cut there"
+    ]
+    assert len(result.gaps) == 0
+    if kind == "unnamed":
+        data = data.rename_axis("time")
+    cut = solved(data, time=name, **options)
+    assert cut.notes == []
+    assert len(cut.gaps) == (4 if kind == "list" else 2)
+    even = indexes(range(5, 14))[kind]  # no gap within
+    assert solved(even, **options).notes == []
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_disorder_of_dates_in_an_index_that_nobody_named_is_refused(kind):
+    within = " within its group" if kind == "list" else ""
+    shuffled = indexes(np.random.default_rng(0).permutation(ROWS))[kind]
+    with pytest.raises(DataError, match=f"^the index is not increasing{within} at row .*sort_ind"):
+        solved(shuffled)
+    twice = indexes([0, 1, 2, 2, *range(3, ROWS)])[kind]
+    with pytest.raises(DataError, match=f"^the index repeats a time{within} at row 3 .* duplicate"):
+        solved(twice)
+
+
+def test_dates_in_an_index_that_say_nothing_of_the_order():
+    hours = pd.date_range("2020", periods=ROWS, freq="h")
+    two = pd.MultiIndex.from_arrays([hours[::-1], hours], names=["made", "valid"])
+    assert solved(series().set_index(two)).notes == []
+    grouped = series().set_index(two.droplevel("valid"))
+    with pytest.raises(ShapeError, match="no window fits"):  # not for their order
+        solved(grouped, groups="made")
+    shuffled = series().set_index(hours[::-1])
+    rows = refine(shuffled, "v", model=lambda x: x.sum(), max_steps=1)
+    assert rows.kind == "rows"
+
+
+def test_an_index_of_dates_in_each_group():
+    frame = panel().set_index("t")
+    assert solved(frame, groups="g").notes == []
+    with pytest.raises(DataError, match=r"the index is not increasing at row 12 .* as a group"):
+        solved(frame.drop(columns="g"))
+    with pytest.raises(DataError, match="the index is not increasing within its group"):
+        solved(frame[::-1], groups="g")
+
+
+MINUTES = {"shorter": 40, "a little shorter": 53, "a little longer": 67, "longer": 85}
+
+
+@pytest.mark.parametrize("minutes", MINUTES.values(), ids=MINUTES)
+def test_uneven_steps_are_refused_or_cut(minutes):
+    lengths = np.full(ROWS - 1, 60)
+    lengths[[8, 20]] = minutes, 180
+    stamps = pd.Timestamp("2020") + pd.to_timedelta(np.append(0, lengths.cumsum()), "min")
+    frame = pd.DataFrame({"t": stamps})
+    told = (
+        rf"1 step\(s\) differ .* usual one of 1:00:00 .* of [01]:{minutes % 60:02}:00, .* row 9 \("
+    )
+    with pytest.raises(DataError, match=told) as caught:
+        read_timeline(frame, "t", ())
+    assert "\n" not in str(caught.value)
+    found = read_timeline(frame, "t", (), "segment")
+    assert found.gaps["steps"].tolist() == pytest.approx([minutes / 60, 3])
+    assert found.segments.tolist() == [0] * 9 + [1] * 12 + [2] * 7
+
+
+@pytest.mark.parametrize("minutes", [54, 58, 62, 66])
+def test_steps_within_a_tenth_are_even(minutes):
+    stamps = np.cumsum([0, *[60] * 6, minutes, *[60] * 6])
+    assert len(read_timeline(pd.DataFrame({"t": stamps}), "t", ()).gaps) == 0
+
+
+def test_months_and_years_are_even():
+    for frequency in ("MS", "ME", "QS", "YS"):
+        stamps = pd.date_range("2019", periods=ROWS, freq=frequency)
+        assert len(read_timeline(pd.DataFrame({"t": stamps}), "t", ()).gaps) == 0
+
+
+def sampled(hours, steps=ROWS):
+    return series(steps, t=pd.date_range("2020", periods=steps, freq=f"{hours}h"))
+
+
+def test_a_series_of_another_sampling_is_named():
+    data = {"p": sampled(1), "q": sampled(24, 12), "r": sampled(2, 9)}
+    words = r"series 'q' has steps of 1 day, 0:00:00, but the usual one is 1:00:00 \(so do 1 more"
+    with pytest.raises(DataError, match=words) as caught:
+        solved(data, time="t")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"series 'r' has steps of 2:00:00, .*: refine it apart"):
+        solved({"p": data["p"], "r": data["r"]}, time="t", irregular="segment")
+    few = solved({"p": data["p"], "r": data["r"][:3]}, time="t")  # two steps do not tell
+    assert few.settings["gaps"] == 2
+
+
+def test_new_data_of_another_sampling_is_refused():
+    fitted = fit(sampled(1), window=3, time="t", model=ahead)
+    for hours in (0.5, 2):
+        with pytest.raises(DataError, match=r"has steps of .*, but the model was fitted to steps"):
+            fitted.refine(sampled(hours))
+    gaps = sampled(1).drop(index=[4, 5, 12])
+    assert fitted.refine(gaps, max_steps=1).settings["gaps"] == 2
 
 
 def test_an_index_without_a_name_cannot_be_named():

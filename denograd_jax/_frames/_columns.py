@@ -1,5 +1,6 @@
 """What a column of a frame is: a number, a choice among levels, or neither."""
 
+import re
 from collections.abc import Collection, Hashable
 from typing import Any, TypeAlias
 
@@ -11,15 +12,19 @@ __all__ = [
     "Floats",
     "counts_rows",
     "indicators",
+    "is_identifier",
     "is_integer",
     "is_number",
     "levels_of",
     "listed",
+    "never_repeats",
     "to_floats",
 ]
 
 MOST_LEVELS = 50
 """A text or category column with more levels keeps the most frequent; the rest share none."""
+
+IDENTIFIERS = frozenset({"id", "ids", "uid", "uuid", "guid", "identifier"})
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -69,6 +74,17 @@ def counts_rows(column: pd.Series) -> bool:
     except OverflowError:  # Python's integers know no bounds
         return False
     return bool(steps[0] != 0 and (steps == steps[0]).all())
+
+
+def is_identifier(column: pd.Series) -> bool:
+    """Whether whole numbers are names of things, as the column's own name says: "id", "user_id"."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", str(column.name))
+    return is_integer(column) and not IDENTIFIERS.isdisjoint(word.lower() for word in words)
+
+
+def never_repeats(column: pd.Series) -> bool:
+    """Whether whole numbers, one a row, might name the rows though the column is not called so."""
+    return is_integer(column) and len(column) >= MOST_LEVELS and column.is_unique
 
 
 def levels_of(column: pd.Series) -> tuple[Hashable, ...] | None:

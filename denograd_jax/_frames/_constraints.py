@@ -102,6 +102,26 @@ class Constraints:
         """Whether limits differ from row to row, in standardised units."""
         return len(table.mean) > 1 or bool(np.isfinite(self.most).any())
 
+    def reach(
+        self, table: Table, columns: NDArray[np.intp]
+    ) -> tuple[Floats, Floats] | tuple[None, None]:
+        """Least and largest value of cells by their largest change alone, `(N, k)`.
+
+        Whole numbers need no such care: no type rounds them. None where all is free.
+        """
+        if not np.isfinite(self.most[columns]).any():
+            return None, None
+        nearest, farthest = self._reached(table, slice(None), columns)
+        whole = self.whole[columns]
+        return np.where(whole, -np.inf, nearest), np.where(whole, np.inf, farthest)
+
+    def _reached(
+        self, table: Table, rows: slice, columns: slice | NDArray[np.intp]
+    ) -> tuple[Floats, Floats]:
+        given, scale = table.values[rows, columns], table.scale[:, columns]
+        most, start = np.where(np.isnan(given), np.inf, self.most[columns]), np.nan_to_num(given)
+        return _farthest(start, scale, most, -1), _farthest(start, scale, most, 1)
+
     def _of_cells(
         self, table: Table, rows: slice, columns: slice = slice(None)
     ) -> tuple[Floats, Floats]:
@@ -109,15 +129,21 @@ class Constraints:
         whole = self.whole[columns]
         lower = np.where(whole, np.ceil(self.lower[columns]), self.lower[columns])
         upper = np.where(whole, np.floor(self.upper[columns]), self.upper[columns])
-        given, scale = table.values[rows, columns], table.scale[:, columns]
-        reach = np.where(np.isnan(given), np.inf, self.most[columns] * scale)
-        start = np.nan_to_num(given)
-        nearest, farthest = start - reach, start + reach
+        start = np.nan_to_num(table.values[rows, columns])
+        nearest, farthest = self._reached(table, rows, columns)
         least = np.where(whole, np.ceil(nearest), nearest)
         most = np.where(whole, np.floor(farthest), farthest)
         none = least > most  # no whole number is that near
         least, most = np.where(none, np.rint(start), least), np.where(none, np.rint(start), most)
         return np.clip(least, lower, upper), np.clip(most, lower, upper)
+
+
+def _farthest(start: Floats, scale: Floats, most: Floats, sign: int) -> Floats:
+    """The farthest value whose change, as it is reported, is not above `most` by rounding."""
+    farthest: Floats = start + sign * most * scale
+    while (beyond := np.isfinite(most) & (np.abs(farthest - start) / scale > most)).any():
+        farthest = np.where(beyond, np.nextafter(farthest, start), farthest)
+    return farthest
 
 
 def read_constraints(
@@ -161,7 +187,8 @@ def cells_of(
 ) -> Floats:
     """Numbers, 0 or more, of all cells `(1, n)`: one number, or one per column by name.
 
-    Columns that are not named have inf, unless `all_named`, where those that may move must be.
+    Columns that are not named have inf, unless `all_named`, where those that may move must be, and
+    of others, as `0.1 * frame.std()` has them, nothing is asked.
 
     Raises:
         UnsupportedError: Negative numbers, NaN, or what is no number.
@@ -173,6 +200,8 @@ def cells_of(
         return np.full((1, len(table.labels)), _nonnegative(given, role))
     cells = np.full((1, len(table.labels)), np.inf)
     for label, number in given.items():
+        if all_named and not _is_movable(frame, table, label, role):
+            continue
         cells[0, _place(frame, table, label, role)] = _nonnegative(number, f"{role} of {label!r}")
     if all_named:
         cells[0, ~table.movable] = 0
@@ -197,6 +226,11 @@ def _chosen(
     if given is True:
         return of_true
     return () if given is False else column_labels(frame, given, role)
+
+
+def _is_movable(frame: pd.DataFrame, table: Table, label: Any, role: str) -> bool:
+    (label,) = column_labels(frame, [label], role)
+    return label in table.labels and bool(table.movable[table.labels.index(label)])
 
 
 def _place(frame: pd.DataFrame, table: Table, label: Any, role: str) -> int:

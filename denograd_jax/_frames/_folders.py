@@ -95,7 +95,7 @@ def open_folder(path: str | os.PathLike[str], kind: Kind) -> Iterator[tuple[Path
     try:
         _refuse_other_sums(path)
         yield path, about
-    except MissingExtraError:
+    except (MissingExtraError, FileError):
         raise
     except Exception as error:  # a damaged file may raise anything
         told = str(error).strip().partition("\n")[0]
@@ -117,11 +117,17 @@ def _refuse_other_sums(folder: Path) -> None:
     """Refuse files that are not as they were written: most formats would not tell."""
     found, written = ({*text.splitlines()} for text in (_sums(folder), _read_sums(folder)))
     for line in sorted(found ^ written):
-        raise ValueError(f"{line[66:] or SUMS} is missing or not as it was written")
+        name = line[66:] or SUMS
+        raise FileError(f"{folder} is damaged: {name} is missing or not as it was written.")
 
 
 def _read_sums(folder: Path) -> str:
-    return (folder / SUMS).read_text("utf-8")
+    try:
+        return (folder / SUMS).read_text("utf-8")
+    except FileNotFoundError as error:
+        raise FileError(f"{folder} is damaged: {SUMS} is missing.") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{folder} is damaged: {SUMS} cannot be read as text.") from error
 
 
 def write_arrays(file: Path, arrays: Mapping[str, Any]) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from denograd_jax._frames._columns import listed
-from denograd_jax._frames._containers import column_labels, column_or_level, open_container
+from denograd_jax._frames._containers import column_labels, open_container
 from denograd_jax._frames._fitted import Fitted
-from denograd_jax._frames._planning import Moves, make_plan, refuse_fractions
+from denograd_jax._frames._planning import Moves, make_plan, refuse_fractions, refuse_unknown
 from denograd_jax._frames._reading import read
 from denograd_jax._frames._recording import Origin
 from denograd_jax._frames._solving import Latest, solve
-from denograd_jax._frames._timeline import time_stamps
+from denograd_jax._frames._timeline import time_column, time_stamps
 from denograd_jax.errors import ColumnError, DataError, UnsupportedError
 
 __all__ = ["OnlineRefiner", "Update"]
@@ -72,9 +72,7 @@ class OnlineRefiner:
                 "an online refiner takes one series, with its target among the columns: fit "
                 "without groups= and with target= as a label, and make one for each series."
             )
-        for name in ("frozen_rows", "causal", "dry_run"):
-            if name in moves:
-                raise UnsupportedError(f"{name} has no meaning here: leave it out.")
+        refuse_unknown(moves, but=("frozen_rows", "causal", "dry_run"))
         refuse_fractions({"lag": lag})
         self._fitted = fitted
         self._moves = moves | {"causal": True}
@@ -115,8 +113,8 @@ class OnlineRefiner:
             rows = pd.DataFrame(rows)
         if not isinstance(rows, pd.DataFrame):
             raise UnsupportedError(
-                "rows must be a DataFrame or an array of shape (rows, columns), not "
-                f"{type(rows).__name__}."
+                "rows must be a pandas DataFrame or an array of shape (rows, columns), not "
+                f"{_kind(rows)}: convert them first."
             )
         if self._rows is not None and set(rows.columns) != set(self._rows.columns):
             raise ColumnError(
@@ -127,11 +125,13 @@ class OnlineRefiner:
 
     def _refuse_late(self, frame: pd.DataFrame, known: int) -> None:
         time = self._fitted.design.time
-        if time is None or known == 0 or len(frame) == known:
+        if known == 0 or len(frame) == known:
             return
-        column_labels(frame, [time], "time", levels=True)
-        column = column_or_level(frame, time)
-        stamps = time_stamps(column, time)
+        column_labels(frame, None if time is None else [time], "time", levels=True)
+        column, called = time_column(frame, time)
+        if column is None:
+            return
+        stamps = time_stamps(column, called)
         if not stamps[known - 1] < stamps[known]:
             raise DataError(
                 f"a row of time {column.iloc[known]} came late: rows up to "
@@ -143,13 +143,21 @@ class OnlineRefiner:
         """The rows, the `new` ones and what is provisional refined, where a window reaches them."""
         fitted, design = self._fitted, self._fitted.design
         opened = open_container(frame, list(design.targets) or None)
-        reading = read(fitted.schema, opened, design)
+        reading = read(fitted.schema, opened, design, partial=True)
         table = reading.table
         if not self._moves.get("impute") and np.isnan(table.values[:, table.movable]).all():
             return frame
         plan = make_plan(reading, **self._moves)
         latest = Latest(new + self._lag, self._memory + new)
-        outcome = solve(fitted.model, reading, plan, plan.movable, latest)
+        outcome = solve(fitted.model, reading, plan, plan.movable, fitted.noise, latest)
         origin = Origin(reading, plan.constraints, outcome)
         refined: pd.DataFrame = origin.put_back(outcome.values[:, origin.shown])[0]
         return refined
+
+
+def _kind(rows: Any) -> str:
+    """What was given, in words: types of several libraries share their names."""
+    if isinstance(rows, np.ndarray):
+        return f"one of shape {rows.shape}"
+    library, name = type(rows).__module__.partition(".")[0], type(rows).__name__
+    return f"a {name}" if library == "builtins" else f"a {library} {name}"

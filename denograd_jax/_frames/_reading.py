@@ -152,8 +152,14 @@ def learn(opened: Opened, design: Design) -> Schema:
     return dataclasses.replace(schema, step=usual_step(frame, design.time, design.groups))
 
 
-def read(schema: Schema, opened: Opened, design: Design) -> Reading:
+def read(schema: Schema, opened: Opened, design: Design, *, partial: bool = False) -> Reading:
     """The numbers of data with the columns of this schema, and its order in time.
+
+    Args:
+        schema: What the columns are.
+        opened: The data.
+        design: What the user said of it.
+        partial: Whether these are a few rows of a series that is still coming in.
 
     Raises:
         DenogradError: For data that lacks columns, or whose values or times cannot be used.
@@ -167,6 +173,11 @@ def read(schema: Schema, opened: Opened, design: Design) -> Reading:
     timeline = None
     if design.layout is not None:
         timeline = read_timeline(
-            opened.frame, design.time, design.groups, design.irregular, schema.step
+            opened.frame,
+            design.time,
+            design.groups,
+            design.irregular,
+            schema.step,
+            partial=partial,
         )
     return Reading(opened, design, table, timeline, names)

@@ -54,8 +54,10 @@ class Origin(NamedTuple):
             labels,
             values,
             whole=[self.reading.table.labels[j] for j in np.flatnonzero(limits.whole)],
-            lower=limits.lower[shown],
-            upper=limits.upper[shown],
+            limits=(
+                limits.reach(self.reading.table, shown),
+                (limits.lower[shown], limits.upper[shown]),
+            ),
         )
         frame = pd.DataFrame(after, index=opened.frame.index, columns=_labels(labels))
         return opened.close(refined), opened.close_target(refined), frame, notes

@@ -12,9 +12,11 @@ from denograd_jax._frames._columns import (
     Floats,
     counts_rows,
     indicators,
+    is_identifier,
     is_number,
     levels_of,
     listed,
+    never_repeats,
     to_floats,
 )
 from denograd_jax.errors import ColumnError, DataError
@@ -135,8 +137,8 @@ def learn_schema(
     """Sort the columns of a frame into those that move, that inform, and that stand aside.
 
     Numbers move, unless frozen, constant or 0/1 indicators. Text, categories and booleans inform
-    the model one-hot. Dates, columns `aside` (time, groups), and columns that number the rows
-    unless they are named in `targets` or `frozen`, do neither.
+    the model one-hot. Dates, columns `aside` (time, groups), and, unless they are named in
+    `targets` or `frozen`, columns that number the rows or are called identifiers do neither.
 
     Args:
         frame: The data.
@@ -150,8 +152,10 @@ def learn_schema(
         DataError: Infinite values, or a target without a single value.
     """
     named = {*targets, *frozen, *aside}
-    counters = [c for c in frame.columns if c not in named and counts_rows(frame[c])]
-    aside = {*aside, *counters}
+    unnamed = [c for c in frame.columns if c not in named]
+    counters = [c for c in unnamed if counts_rows(frame[c])]
+    identifiers = [c for c in unnamed if c not in counters and is_identifier(frame[c])]
+    aside = {*aside, *counters, *identifiers}
     numeric = {label: is_number(frame[label]) for label in frame.columns if label not in aside}
     labels = tuple(label for label, number in numeric.items() if number)
     _refuse_text(frame, labels, targets)
@@ -166,10 +170,16 @@ def learn_schema(
             "no column can move: every numeric column is frozen, constant or holds only 0 and 1."
         )
     levels = {c: levels_of(frame[c]) for c, number in numeric.items() if not number}
+    empty: Flags = np.all(np.isnan(values), axis=0)
     notes: dict[str, Collection[Hashable]] = {
-        "constant columns are left as they are": _chosen(labels, constant),
+        "constant columns are left as they are": _chosen(labels, constant & ~empty),
+        "columns without values are left as they are": _chosen(labels, empty),
         "columns of 0 and 1 are taken as indicators and left as they are": _chosen(labels, binary),
         "columns that number the rows are passed through unseen (frozen= shows them)": counters,
+        "columns of identifiers are passed through unseen (frozen= shows them)": identifiers,
+        "whole numbers that never repeat are moved; name them in frozen= if they are identifiers": [
+            c for c in _chosen(labels, movable) if c not in targets and never_repeats(frame[c])
+        ],
         "columns of dates, names or other objects are passed through unseen by the model": [
             c for c, found in levels.items() if found is None
         ],

@@ -1,6 +1,6 @@
 """Refined numbers put back into a frame, in the types that its columns have."""
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ def write_back(
     values: Floats,
     *,
     whole: Collection[Hashable] = (),
-    lower: Floats | None = None,
-    upper: Floats | None = None,
+    limits: Sequence[tuple[Floats | None, Floats | None]] = (),
 ) -> tuple[pd.DataFrame, Floats, list[str]]:
     """A copy of the frame with these values in its numeric columns.
 
@@ -32,8 +31,8 @@ def write_back(
         labels: Numeric columns.
         values: Their new values `(N, n)`; NaN leaves a cell as it is.
         whole: Columns whose new values are whole numbers, and stay of an integer type.
-        lower: Least value of each column, `(n,)`, that a narrower type must not round below.
-        upper: Largest value likewise.
+        limits: Pairs of least and largest values of each column, `(n,)`, or cell, `(N, n)`, that a
+            narrower type must not round beyond; None where free. The last pair goes first.
 
     Returns:
         The copy; its numbers `(N, n)`, as far as its types can hold them; notes for the user.
@@ -51,20 +50,32 @@ def write_back(
         if integer and label not in whole:
             column = _as_float(column)
             widened.append(label)
-        least = -np.inf if lower is None else lower[j]
-        most = np.inf if upper is None else upper[j]
+        own = [_of_cells(pair, values.shape, rows, j) for pair in limits]
         new = values[rows, j]
-        refined[label] = _replaced(
-            column, rows, new, (least, most), integer=label in whole and integer
-        )
+        refined[label] = _replaced(column, rows, new, own, integer=label in whole and integer)
         after[:, j] = to_floats(refined[label])
     if not widened:
         return refined, after, []
     note = (
         "integer columns come back as floats, as their corrections are fractions "
-        f"(integer=True keeps them integer): {listed(widened)}"
+        "(integer=True, on the command line --integers, keeps them integer): "
+        f"{listed(widened)}"
     )
     return refined, after, [note]
+
+
+def _of_cells(
+    pair: tuple[Floats | None, Floats | None],
+    shape: tuple[int, ...],
+    rows: NDArray[np.intp],
+    j: int,
+) -> tuple[Floats, Floats]:
+    """The least and the largest value of some rows of a column."""
+    least, largest = pair
+    return (
+        np.broadcast_to(-np.inf if least is None else least, shape)[rows, j],
+        np.broadcast_to(np.inf if largest is None else largest, shape)[rows, j],
+    )
 
 
 def _as_float(column: pd.Series) -> pd.Series:
@@ -82,7 +93,7 @@ def _replaced(
     column: pd.Series,
     rows: NDArray[np.intp],
     new: Floats,
-    limits: tuple[float, float],
+    limits: Sequence[tuple[Floats, Floats]],
     *,
     integer: bool,
 ) -> pd.Series:
@@ -94,7 +105,10 @@ def _replaced(
     if pd.api.types.is_object_dtype(kind):
         values = pd.Series([int(v) for v in new] if integer else new, dtype=object)
     else:
-        values = pd.Series(_within(_held(new, kind), *limits)).astype(kind)
+        held = _held(new, kind)
+        for pair in limits:
+            held = _within(held, *pair)
+        values = pd.Series(held).astype(kind)
     column = column.copy()
     column.iloc[rows] = values.to_numpy()
     return column
@@ -110,7 +124,7 @@ def _held(new: Floats, kind: Any) -> NDArray[Any]:
     return np.clip(new, low, high).astype(numpy_kind)
 
 
-def _within(held: NDArray[Any], lower: float, upper: float) -> NDArray[Any]:
+def _within(held: NDArray[Any], lower: Floats, upper: Floats) -> NDArray[Any]:
     """Values that rounding to a narrower type took over a limit, one step back."""
     if held.dtype.kind != "f":
         return held
