@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from denograd_jax import backbones, datasets, errors, layouts, metrics, models, rules
+    from denograd_jax import (
+        backbones,
+        calibration,
+        datasets,
+        errors,
+        layouts,
+        metrics,
+        models,
+        rules,
+    )
     from denograd_jax._core._causal import Causal, CausalRefiner, causal_refiner
     from denograd_jax._core._constrained import Limits, constrained
     from denograd_jax._core._global import GlobalInfo, GlobalState, global_refiner
@@ -57,6 +66,7 @@ _HOMES = {
 _MODULES = (
     "backbones",
     "bridges",
+    "calibration",
     "datasets",
     "errors",
     "layouts",
@@ -87,6 +97,7 @@ __all__ = [
     "Status",
     "as_model",
     "backbones",
+    "calibration",
     "causal_refiner",
     "constrained",
     "datasets",

@@ -10,6 +10,7 @@ import denograd_jax
 from denograd_jax import (
     backbones,
     bridges,
+    calibration,
     datasets,
     errors,
     layouts,
@@ -23,6 +24,7 @@ MODULES = [
     denograd_jax,
     backbones,
     bridges,
+    calibration,
     datasets,
     errors,
     layouts,

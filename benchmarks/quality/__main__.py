@@ -1,0 +1,5 @@
+"""`python -m benchmarks.quality`."""
+
+from .command import main
+
+main()
