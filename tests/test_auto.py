@@ -147,6 +147,19 @@ def test_missing_cells_gaps_groups_limits_and_a_target_apart(weather):
     assert apart.target.shape == (590,)
 
 
+def test_columns_that_are_mostly_missing_keep_no_other_from_being_refined(weather):
+    given = noisy(weather, 0.3)
+    rng = np.random.default_rng(1)
+    holed = given.assign(wind_speed=given["wind_speed"].where(rng.random(len(given)) < 0.15))
+    holed["temp"] = given["temp"].where(rng.random(len(given)) < 0.95)
+    refined = refine(holed, window=24, rule="auto").data
+    pd.testing.assert_frame_equal(refined.isna(), holed.isna())
+    for column in ("temp", "dewp", "pressure"):
+        seen = holed[column].notna()
+        before, after = (rms((f[column] - weather[column])[seen]) for f in (holed, refined))
+        assert after < 0.7 * before
+
+
 def test_another_model_than_the_linear_one(weather):
     given = noisy(weather, 0.3)[:1500]
     trained = refine(given, window=12, rule="auto", model="mlp", max_epochs=5)

@@ -76,6 +76,18 @@ def test_instances_without_a_target_teach_nothing(rng):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *params)
 
 
+def test_each_target_is_fitted_by_the_instances_that_have_it(rng):
+    x = rng.normal(size=(400, 3))
+    y = x @ rng.normal(size=(3, 3)) + 0.1 * rng.normal(size=(400, 3))
+    holed = y.copy()
+    holed[::2, 1] = np.nan
+    kernel = fit(x, holed).model.params
+    whole, half = fit(x, y).model.params, fit(x[1::2], y[1::2]).model.params
+    for found, of_all, of_half in zip(*map(jax.tree.leaves, (kernel, whole, half)), strict=True):
+        np.testing.assert_allclose(found[..., [0, 2]], of_all[..., [0, 2]], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[..., 1], of_half[..., 1], rtol=1e-5, atol=1e-6)
+
+
 def test_equal_and_constant_columns_are_no_obstacle(rng):
     z = rng.normal(size=(300, 2)).cumsum(axis=0)
     z = np.c_[z, z[:, :1], np.ones(300)]

@@ -146,6 +146,40 @@ def test_a_batched_model_and_equal_models():
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
+def test_targets_that_are_missing_are_left_out_of_the_density(x64, rng):
+    """Against the marginal density of those observed, row by row in NumPy."""
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 3))
+    w = rng.normal(size=(4, 3))
+    factor = rng.normal(size=(3, 3))
+    covariance = factor @ factor.T + 0.5 * np.eye(3)
+    y[rng.random(y.shape) < 0.3] = np.nan
+    y[0] = np.nan
+    model = models.gaussian(Model(lambda params, row: row @ params, jnp.asarray(w)), covariance)
+    r = refiner(model, rule=rules.tweedie(), loss=models.incomplete_gaussian_nll)
+    state, _ = r.step(model.params, r.init(x, y, noise_x=0.3, noise_y=0.2))
+    expected_x, expected_y = x.copy(), y.copy()
+    for i in range(30):
+        seen = np.flatnonzero(~np.isnan(y[i]))
+        residual = x[i] @ w[:, seen] - y[i, seen]
+        pull = np.linalg.solve(covariance[np.ix_(seen, seen)], residual)
+        expected_x[i] -= 0.3**2 * w[:, seen] @ pull
+        expected_y[i, seen] += 0.2**2 * pull
+    np.testing.assert_allclose(state.data.x, expected_x, rtol=1e-10)
+    known = ~np.isnan(y)
+    np.testing.assert_allclose(np.asarray(state.data.y)[known], expected_y[known], rtol=1e-10)
+
+
+def test_both_losses_agree_where_nothing_is_missing(x64, rng):
+    covariance = np.array([[1.0, 0.6], [0.6, 2.0]])
+    model = models.gaussian(Model(autoregression, jnp.asarray(rng.normal(size=(2, 2)))), covariance)
+    layout = layouts.windows(1, target_columns=(0, 1))
+    z, found = rng.normal(size=(40, 2)), []
+    for loss in (models.gaussian_nll, models.incomplete_gaussian_nll):
+        r = refiner(model, rule=rules.tweedie(0.4), layout=layout, loss=loss)
+        found.append(r.step(model.params, r.init(z))[0].data.x)
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("covariance", "words"),
     [

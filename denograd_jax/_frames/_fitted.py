@@ -244,7 +244,9 @@ def fit_reading(
         return fitted
     noise = find_noise(fitted.model, reading)
     return dataclasses.replace(
-        fitted, noise=noise, settings={**fitted.settings, "noise": noise.told()}
+        fitted,
+        noise=noise,
+        settings={**fitted.settings, "noise": noise.told(reading.table.movable)},
     )
 
 

@@ -28,13 +28,13 @@ class FoundNoise(NamedTuple):
         """Standard deviation of the noise, `(1, n)`."""
         return np.sqrt(self.variance)[None]
 
-    def told(self) -> str:
-        """In words, for the settings."""
+    def told(self, movable: NDArray[np.bool_]) -> str:
+        """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
         found = np.sqrt(self.variance[self.variance > 0])
         if not found.size:
             return "none that could be told from the signal"
         least, most = found.min(), found.max()
-        many = f"{found.size} of {self.variance.size} columns"
+        many = f"{found.size} of {movable.sum()} columns"
         return f"{least:.2g} to {most:.2g} standard deviations found, in {many}"
 
 
@@ -46,7 +46,7 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
         reading: The series; what is learnt is learnt from all of it.
 
     Raises:
-        DataError: No window has all its targets.
+        DataError: A column is never observed behind a window.
     """
     table, timeline, layout = reading.table, reading.timeline, reading.design.layout
     assert timeline is not None

@@ -62,6 +62,11 @@ class Reading(NamedTuple):
     timeline: Timeline | None
     groups: NDArray[Any] | None
 
+    def misses_targets(self) -> bool:
+        """Whether any value is missing that a model would be asked to predict."""
+        targets = self.table.positions(self.design.targets) or self.table.movable
+        return bool(np.isnan(self.table.values[:, targets]).any())
+
     def pose(self, movable: NDArray[np.bool_], *, front: int | None = None) -> Problem:
         """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`."""
         if self.timeline is None or self.design.layout is None:

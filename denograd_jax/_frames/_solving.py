@@ -23,7 +23,7 @@ from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Loss, Model
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Rows, Windows
-from denograd_jax.models import gaussian, gaussian_nll
+from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
 
 __all__ = ["Latest", "Outcome", "solve"]
 
@@ -102,7 +102,7 @@ def solve(
     loss: Loss = optax.losses.squared_error
     if plan.automatic:
         model, plan = _by_noise(model, plan, noise)
-        loss = gaussian_nll
+        loss = incomplete_gaussian_nll if reading.misses_targets() else gaussian_nll
     front = 0 if latest is None else latest.memory
     problem = reading.pose(movable, front=front if plan.causal else None)
     if plan.causal:

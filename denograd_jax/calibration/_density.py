@@ -14,19 +14,20 @@ from denograd_jax._core._refiner import refiner
 from denograd_jax._types import Model
 from denograd_jax.errors import DataError
 from denograd_jax.layouts import Data, Layout
-from denograd_jax.models import gaussian, gaussian_nll
+from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
 
 __all__ = ["Density", "density_of"]
 
 JITTER = 1e-6
-"""Of a residual's variance: columns that are equal, or sums of others, have a singular one."""
+"""Least eigenvalue of the residuals' correlation: columns that are equal, or sums of others, have a
+singular one."""
 
 
 class Density(NamedTuple):
     """What `density_of` found.
 
     Attributes:
-        model: The model with the covariance of its residuals, for the loss `gaussian_nll`.
+        model: The model with the covariance of its residuals.
         covariance: That covariance, `(q, q)`.
         score_x: Gradient of the log-density by x, shaped as x; 0 at cells that may not move.
         score_y: The same by y; None where the targets are columns of x.
@@ -50,21 +51,18 @@ def density_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Density:
         arrays: Arguments of `Refiner.init`, without noise.
 
     Raises:
-        DataError: No instance has all its targets.
+        DataError: A target is never observed behind a window.
     """
     plain = refiner(model, rule=rules.tweedie(0.0), layout=layout)
     state = plain.init(*arrays)
     _, info = plain.step(model.params, state)
-    complete = np.asarray(info.valid & _complete(layout, state.data, len(info.valid)))
-    residual = np.asarray(info.residual, np.float64)[complete]
-    residual = residual[np.isfinite(residual).all(axis=1)]
-    if not len(residual):
-        raise DataError("no row or window has all its targets: there is no density to learn.")
-    covariance = residual.T @ residual / len(residual)
-    covariance += JITTER * np.diag(np.diag(covariance)) + JITTER**2 * np.eye(len(covariance))
+    observed = np.asarray(_observed(layout, state.data, len(info.valid)) & info.valid[:, None])
+    covariance = _covariance(np.asarray(info.residual, np.float64), observed)
     whole = gaussian(model, covariance)
+    complete = observed.any(axis=1) == observed.all(axis=1)
+    loss = gaussian_nll if complete.all() else incomplete_gaussian_nll
     # The posterior mean with noise of 1 is one score away from the data.
-    ascent = refiner(whole, rule=rules.tweedie(1.0), layout=layout, loss=gaussian_nll)
+    ascent = refiner(whole, rule=rules.tweedie(1.0), layout=layout, loss=loss)
     state = ascent.init(*arrays)
     moved, _ = ascent.step(whole.params, state)
     x, y = np.asarray(state.data.x), state.data.y
@@ -73,7 +71,21 @@ def density_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Density:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it
-def _complete(layout: Layout, data: Data, count: int) -> jax.Array:
-    """Which instances have all their targets, `(n,)`."""
-    observed = layout.gather(data, jnp.arange(count)).observed_y
-    return observed.reshape(count, -1).all(axis=1)
+def _observed(layout: Layout, data: Data, count: int) -> jax.Array:
+    """Which targets of which instances are observed, `(n, q)`."""
+    return layout.gather(data, jnp.arange(count)).observed_y.reshape(count, -1)
+
+
+def _covariance(residual: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Each entry from the instances that have both targets; positive definite all the same."""
+    observed = observed & np.isfinite(residual)
+    if not observed.any(axis=0).all():
+        raise DataError("a column that windows predict has no value behind any window.")
+    known = np.where(observed, residual, 0)
+    weight = observed.astype(np.float64)
+    covariance = known.T @ known / np.maximum(weight.T @ weight, 1)
+    scale = np.sqrt(np.diag(covariance)) + JITTER
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    correlation = (vectors * np.maximum(values, JITTER)) @ vectors.T
+    found: NDArray[np.float64] = correlation * np.outer(scale, scale)
+    return (found + found.T) / 2

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch, Scalar
+from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch, Target
 from denograd_jax.errors import ModelError, ShapeError
 
-__all__ = ["GaussianParams", "gaussian", "gaussian_nll"]
+__all__ = ["GaussianParams", "gaussian", "gaussian_nll", "incomplete_gaussian_nll"]
 
 
 class GaussianParams(NamedTuple):
@@ -20,16 +20,17 @@ class GaussianParams(NamedTuple):
 
     Attributes:
         mean: Parameters of the model of the mean.
-        whitening: Matrix `(q, q)` that gives residuals unit covariance: the inverse of the lower
-            Cholesky factor of their covariance.
+        covariance: Of the residuals, `(q, q)`.
+        precision: Its inverse.
     """
 
     mean: Params
-    whitening: jax.Array
+    covariance: jax.Array
+    precision: jax.Array
 
 
 def gaussian(model: Model, covariance: ArrayLike) -> Model:
-    """The same model with the covariance of its residuals, for the loss `gaussian_nll`.
+    """The same model with the covariance of its residuals, for the losses of this module.
 
     Args:
         model: Predicts the mean, q numbers.
@@ -37,8 +38,8 @@ def gaussian(model: Model, covariance: ArrayLike) -> Model:
             same for all instances. With that of held-out residuals the likelihood is honest.
 
     Returns:
-        A model whose predictions are distributions, `(q + q * q,)`: mean, then whitening matrix.
-        Its `params` are `GaussianParams`. Equal models give the same function objects.
+        A model whose predictions are distributions, `(q + 2 * q * q,)`: mean, covariance and its
+        inverse. Its `params` are `GaussianParams`. Equal models give the same function objects.
 
     Raises:
         ShapeError: The covariance is no square matrix, or not positive definite.
@@ -53,29 +54,60 @@ def gaussian(model: Model, covariance: ArrayLike) -> Model:
         factor = np.full_like(matrix, np.nan)
     if not np.isfinite(factor).all():
         raise ShapeError("covariance must be positive definite.")
-    whitening = jnp.asarray(np.linalg.inv(factor), jnp.result_type(float))
+    whitening = np.linalg.inv(factor)
+    matrices = (jnp.asarray(m, jnp.result_type(float)) for m in (matrix, whitening.T @ whitening))
     predict, predict_batch = _functions(model.predict, model.predict_batch)
-    return Model(predict, GaussianParams(model.params, whitening), predict_batch)
+    return Model(predict, GaussianParams(model.params, *matrices), predict_batch)
 
 
-def gaussian_nll(prediction: jax.Array, target: jax.Array) -> Scalar:
-    """Negative log-likelihood of a target but for its constant: half the whitened residual squared.
+def gaussian_nll(prediction: jax.Array, target: jax.Array) -> Target:
+    """Negative log-likelihood of a target but for its constant, `1/2 r' P r`, as q parts of a sum.
+
+    An instance that misses a target is judged as if that had been predicted exactly; where targets
+    are missing use `incomplete_gaussian_nll`.
 
     Args:
-        prediction: Of a model made by `gaussian`, `(q + q * q,)`.
+        prediction: Of a model made by `gaussian`.
         target: `(q,)`.
     """
+    mean, _, precision = _parts(prediction)
+    residual = mean - target
+    return 0.5 * residual * (precision @ residual)
+
+
+def incomplete_gaussian_nll(prediction: jax.Array, target: jax.Array) -> Target:
+    """The same by the density of those targets alone that are observed.
+
+    It inverts the covariance of each instance's targets. Those that are not observed are known by
+    residuals of exactly 0, which refiners put in their place.
+
+    Args:
+        prediction: Of a model made by `gaussian`.
+        target: `(q,)`.
+    """
+    mean, covariance, _ = _parts(prediction)
+    residual = mean - target
+    observed = residual != 0
+    both = observed[:, None] & observed[None, :]
+    marginal = jnp.where(both, covariance, jnp.eye(mean.size, dtype=mean.dtype))
+    # No residual's derivative goes through the inverse; a constant spares the work.
+    precision = jax.lax.stop_gradient(jnp.linalg.inv(marginal))
+    return 0.5 * residual * (precision @ residual)
+
+
+def _parts(prediction: jax.Array) -> tuple[Target, jax.Array, jax.Array]:
     mean = _mean(prediction)
-    whitening = prediction[mean.size :].reshape(mean.size, mean.size)
-    whitened = whitening @ (mean - target)
-    return 0.5 * jnp.sum(whitened * whitened)
+    covariance, precision = prediction[mean.size :].reshape(2, mean.size, mean.size)
+    return mean, covariance, precision
 
 
 def _mean(prediction: jax.Array) -> jax.Array:
-    return prediction[: (math.isqrt(1 + 4 * prediction.size) - 1) // 2]
+    """The first q of `q + 2 * q * q` numbers."""
+    return prediction[: (math.isqrt(1 + 8 * prediction.size) - 1) // 4]
 
 
-gaussian_nll.location = _mean  # type: ignore[attr-defined]  # residuals are taken from there
+for _loss in (gaussian_nll, incomplete_gaussian_nll):
+    _loss.location = _mean  # type: ignore[attr-defined]  # residuals are taken from there
 
 
 @functools.lru_cache(maxsize=64)
@@ -83,20 +115,20 @@ def _functions(
     predict: Predict, predict_batch: PredictBatch | None
 ) -> tuple[Predict, PredictBatch | None]:
     def one(params: GaussianParams, x: Instance) -> jax.Array:
-        return _joined(predict(params.mean, x).reshape(1, -1), params.whitening)[0]
+        return _joined(predict(params.mean, x).reshape(1, -1), params)[0]
 
     def batch(params: GaussianParams, x: Instances) -> jax.Array:
         assert predict_batch is not None
-        return _joined(predict_batch(params.mean, x).reshape(x.shape[0], -1), params.whitening)
+        return _joined(predict_batch(params.mean, x).reshape(x.shape[0], -1), params)
 
     return one, None if predict_batch is None else batch
 
 
-def _joined(means: jax.Array, whitening: Any) -> jax.Array:
-    if means.shape[1] != len(whitening):
+def _joined(means: jax.Array, params: Any) -> jax.Array:
+    if means.shape[1] != len(params.covariance):
         raise ModelError(
             f"the model predicts {means.shape[1]} value(s), the covariance is one of "
-            f"{len(whitening)}: they must be as many."
+            f"{len(params.covariance)}: they must be as many."
         )
-    flat = whitening.astype(means.dtype).reshape(1, -1)
+    flat = jnp.stack([params.covariance, params.precision]).astype(means.dtype).reshape(1, -1)
     return jnp.concatenate([means, jnp.broadcast_to(flat, (len(means), flat.size))], axis=1)
