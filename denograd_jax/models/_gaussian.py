@@ -92,7 +92,8 @@ def incomplete_gaussian_nll(prediction: jax.Array, target: jax.Array) -> Target:
     marginal = jnp.where(both, covariance, jnp.eye(mean.size, dtype=mean.dtype))
     # No residual's derivative goes through the inverse; a constant spares the work.
     precision = jax.lax.stop_gradient(jnp.linalg.inv(marginal))
-    return 0.5 * residual * (precision @ residual)
+    losses: Target = 0.5 * residual * (precision @ residual)
+    return losses
 
 
 def _parts(prediction: jax.Array) -> tuple[Target, jax.Array, jax.Array]:
