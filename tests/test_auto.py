@@ -40,7 +40,7 @@ def test_noise_becomes_less(weather, scale, most):
     assert refined.steps == 1
     assert "standard deviations found, in" in refined.settings["noise"]
     assert "linear backbone" in refined.settings["model"]
-    assert "rule auto, one step by the noise (" in refined.summary()
+    assert "because the rule auto takes one, by the noise (" in refined.summary()
 
 
 def test_clean_data_hardly_move(weather):
@@ -158,6 +158,15 @@ def test_columns_that_are_mostly_missing_keep_no_other_from_being_refined(weathe
         seen = holed[column].notna()
         before, after = (rms((f[column] - weather[column])[seen]) for f in (holed, refined))
         assert after < 0.7 * before
+
+
+def test_a_gross_error_pulls_its_neighbours_no_further_than_noise_could(weather):
+    given = noisy(weather, 0.1)
+    given.loc[1000, "temp"] = 500.0
+    refined = refine(given, window=24, rule="auto", noise_scale=0.1)
+    assert refined.changes["change"].abs().max() <= 0.3 + 1e-6
+    others = refined.data.drop(index=1000), weather.drop(index=1000)
+    assert np.abs(others[0] - others[1]).max(axis=None) < 0.3 + 0.5
 
 
 def test_another_model_than_the_linear_one(weather):

@@ -161,7 +161,7 @@ class Refinement:
         filled = int(self.filled.sum())
         lines = [
             f"Refined {len(self.before):,} rows x {self.before.shape[1]} columns ({self.kind}): "
-            f"{self._ending()}.",
+            f"{self.steps} steps, ended because {self.advice}.",
             f"Changed {len(moved):,} of {np.sum(~np.isnan(size)):,} cells; typical change "
             f"{typical:.3f} standard deviations."
             + (f" Filled {filled:,} missing cells." if filled else ""),
@@ -172,10 +172,12 @@ class Refinement:
         ]
         return "\n".join(lines)
 
-    def _ending(self) -> str:
+    @property
+    def advice(self) -> str:
+        """Why it ended, and what that means."""
         if self.settings.get("rule") == "auto" and self.status is Status.converged:
-            return f"rule auto, one step by the noise ({self.settings['noise']})"
-        return f"{self.steps} steps, ended because {self.status.advice}"
+            return f"the rule auto takes one, by the noise ({self.settings['noise']})"
+        return self.status.advice
 
     def __repr__(self) -> str:
         return f"<Refinement>\n{self.summary()}"

@@ -28,6 +28,9 @@ from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
 __all__ = ["Latest", "Outcome", "solve"]
 
 ROUNDING = 4 * np.finfo(np.float32).eps
+FARTHEST = 3.0
+"""Most that the rule "auto" moves a cell, in standard deviations of its noise. Gaussian noise is
+hardly ever more; what would move further is no such noise, or stands beside a gross error."""
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -123,7 +126,10 @@ def _by_noise(model: Model, plan: Plan, found: FoundNoise | None) -> tuple[Model
             'with model="linear", or refine the data it comes from, refine(data, rule="auto", ...).'
         )
     noise = found.scale if plan.noise is None else plan.noise
-    return gaussian(model, found.covariance), dataclasses.replace(plan, noise=noise)
+    most = np.minimum(plan.constraints.most, FARTHEST * noise.max(axis=0))
+    constraints = dataclasses.replace(plan.constraints, most=most)
+    plan = dataclasses.replace(plan, noise=noise, constraints=constraints)
+    return gaussian(model, found.covariance), plan
 
 
 def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan, loss: Loss) -> _Found:

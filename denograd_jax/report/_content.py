@@ -196,7 +196,7 @@ def _verdict(refinement: "Refinement", residuals: list[Residuals]) -> list[str]:
 
 def _ending(refinement: "Refinement") -> str:
     steps = f"{refinement.steps:,} step{'s' * (refinement.steps != 1)}"
-    return f"The run ended after {steps}: {refinement.status.advice}."
+    return f"The run ended after {steps}: {refinement.advice}."
 
 
 def _settings(refinement: "Refinement") -> dict[str, str]:
