@@ -169,6 +169,19 @@ def test_a_gross_error_pulls_its_neighbours_no_further_than_noise_could(weather)
     assert np.abs(others[0] - others[1]).max(axis=None) < 0.3 + 0.5
 
 
+def test_a_panel_of_series_hardly_longer_than_a_window():
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 60, size=100)
+    clean = [pd.DataFrame({"v": np.sin((np.arange(40) + p) / 10)}) for p in phase]
+    given = [frame + 0.3 * rng.normal(size=frame.shape) for frame in clean]
+    refined = refine(given, window=24, rule="auto").data
+    after, before = (
+        rms(np.concatenate([f - c for f, c in zip(frames, clean, strict=True)]))
+        for frames in (refined, given)
+    )
+    assert after < 0.85 * before
+
+
 def test_another_model_than_the_linear_one(weather):
     given = noisy(weather, 0.3)[:1500]
     trained = refine(given, window=12, rule="auto", model="mlp", max_epochs=5)

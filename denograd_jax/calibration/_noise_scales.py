@@ -39,7 +39,8 @@ def series_noise(
         z: Standardised series `(T, C)` in order of time; NaN is missing.
         score: Gradient of its log-density, `(T, C)`.
         segments: `(T,)`; equal ones have no gap.
-        span: Steps of a window with its target; as many at either end of a segment are not judged.
+        span: Steps of a window with its target; as many at either end of a segment, but a quarter
+            of it at most, are not judged.
 
     Returns:
         Variances `(C,)`, in squared units of z.
@@ -80,10 +81,14 @@ def _quiet(
 
 
 def _inner(segments: NDArray[np.generic], span: int) -> NDArray[np.bool_]:
-    """Steps that are as far as a window from either end of their segment."""
+    """Steps as far as a window, or a quarter of their segment, from either end of it.
+
+    Nearer to an end fewer windows have a say, and less of a cell is explained.
+    """
     steps = np.arange(len(segments))
     borders = np.flatnonzero(segments[1:] != segments[:-1]) + 1
     begins, ends = np.r_[0, borders], np.r_[borders, len(segments)]
     piece = np.searchsorted(borders, steps, side="right")
-    inner: NDArray[np.bool_] = (steps - begins[piece] >= span) & (ends[piece] - steps > span)
+    margin = np.minimum(span, (ends - begins) // 4)[piece]
+    inner: NDArray[np.bool_] = (steps - begins[piece] >= margin) & (ends[piece] - steps > margin)
     return inner
