@@ -130,8 +130,10 @@ class Flat(nn.Sequential):
 
 TWINS = {
     ("rows", "mlp"): lambda: nn.Sequential(*perceptron(D, 128, 64, 32, Q)),
+    ("rows", "linear"): lambda: nn.Sequential(nn.Linear(D, Q)),
     ("rows", "ft_transformer"): feature_tokens,
     ("windows", "mlp"): lambda: OnWindows(Flat(*perceptron(W * C, 128, 64, Q))),
+    ("windows", "linear"): lambda: Flat(nn.Linear(W * C, Q)),
     ("windows", "lstm"): lambda: OnWindows(Recurrent("lstm")),
     ("windows", "gru"): lambda: OnWindows(Recurrent("gru")),
     ("windows", "cnn"): lambda: OnWindows(Convolutions()),

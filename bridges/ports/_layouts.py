@@ -22,6 +22,7 @@ from denograd_jax.backbones._attention import (
     SelfAttention,
 )
 from denograd_jax.backbones._feedforward import CNN, MLP, Convolution, DLinear, LinearPath
+from denograd_jax.backbones._linear import Linear
 from denograd_jax.backbones._recurrent import ConvolutionalLSTM, GRULayer, LSTMLayer, Recurrent
 from denograd_jax.backbones._xlstm import XLSTM, MLSTMBlock, SLSTMBlock, XLSTMBlocks
 from denograd_jax.errors import UnsupportedError
@@ -104,6 +105,11 @@ def _(module: LayerNorm) -> Iterator[Entry]:
 def _(module: LinearPath) -> Iterator[Entry]:
     yield from _part(module, "network", "network")
     yield from _part(module, "linear", "linear")
+
+
+@layout.register
+def _(module: Linear) -> Iterator[Entry]:
+    yield from _part(module, "linear", "0")  # a perceptron without a hidden layer
 
 
 @layout.register

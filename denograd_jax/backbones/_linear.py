@@ -31,8 +31,7 @@ class Linear(nnx.Module):
     """One linear map of a row, or of all steps of a window: a vector autoregression."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):
-        zeros = nnx.initializers.zeros_init()
-        self.linear = nnx.Linear(math.prod(input_shape), outputs, kernel_init=zeros, rngs=rngs)
+        self.linear = nnx.Linear(math.prod(input_shape), outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.linear(x.reshape(x.shape[0], -1))
