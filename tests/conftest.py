@@ -41,6 +41,17 @@ settings.register_profile("default", deadline=None, max_examples=25, derandomize
 settings.load_profile("default")
 
 
+ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}
+"""Heavy modules, which by default are run in the precision whose bars are finer alone."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.module.__name__ in ONE_PRECISION and "float32" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """Both working precisions; float64 with JAX's 64-bit types enabled for the test."""

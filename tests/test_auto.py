@@ -48,7 +48,9 @@ def test_clean_data_hardly_move(weather):
     assert rms((refined.data - weather).to_numpy()) < 0.05
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize(
+    "column", ["temp", *(pytest.param(c, marks=pytest.mark.slow) for c in COLUMNS[1:])]
+)
 def test_noise_in_one_column_harms_no_other(weather, column):
     given = weather.copy()
     given[column] = noisy(weather[[column]], 0.5)
@@ -110,7 +112,7 @@ def test_yesterdays_model_refines_today_and_is_saved(weather, tmp_path):
     pd.testing.assert_frame_equal(less[:400], refined.data[:400], atol=1e-5)
 
 
-@pytest.mark.parametrize("lag", [0, 3])
+@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_without_look_ahead_a_prefix_is_refined_as_the_whole(weather, lag):
     given = noisy(weather, 0.3)[:900]
     options = {"window": 24, "rule": "auto", "causal": True, "lag": lag, "warm_up": 500}
