@@ -29,8 +29,9 @@ __all__ = ["Latest", "Outcome", "solve"]
 
 ROUNDING = 4 * np.finfo(np.float32).eps
 FARTHEST = 3.0
-"""Most that the rule "auto" moves a cell, in standard deviations of its noise. Gaussian noise is
-hardly ever more; what would move further is no such noise, or stands beside a gross error."""
+"""Most that the rule "auto" moves a cell, in standard deviations of its column's noise (of the
+largest, where cells differ). Gaussian noise is hardly ever more; what would move further is no such
+noise, or stands beside a gross error."""
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
