@@ -14,7 +14,15 @@ from denograd_jax import rules
 from denograd_jax._core._chunks import default_chunk, even_chunks
 from denograd_jax._core._constrained import Limits, constrained
 from denograd_jax._core._prepare import init_of
-from denograd_jax._core._refiner import TRACED, Info, Refiner, State, as_static_model, refiner
+from denograd_jax._core._refiner import (
+    TRACED,
+    Info,
+    Refiner,
+    State,
+    as_static_model,
+    origin_of,
+    refiner,
+)
 from denograd_jax._core._run import Solution, run
 from denograd_jax._core._sweep import scan_chunks
 from denograd_jax._types import Loss, Model, Params, Predict
@@ -322,8 +330,9 @@ def _build_refine(
             return run(within(limits), params, state, max_steps)
 
         def judge(window: Data) -> tuple[jax.Array, jax.Array]:
-            """Residual and gate of the only window that fits."""
-            _, info = r.step(params, State(window, numbers, jnp.zeros((), jnp.int32)))
+            """Residual and gate of the only window that fits, as if it began here."""
+            state = State(window, numbers, jnp.zeros((), jnp.int32), origin_of(rule, window))
+            _, info = r.step(params, state)
             seen = layout.cut(window, 0, 1).observed_y[0] & info.valid[0]
             return jnp.where(seen, info.residual[0], jnp.nan), info.gate[0]
 

@@ -113,6 +113,8 @@ def constrained(
 
     .. math:: u \leftarrow \operatorname{clip}(u + \Delta(z)), \qquad z = \operatorname{round}(u)
 
+    A rule that is anchored at the data's origin names u itself in each step.
+
     Cells that are not movable keep every bit, whatever the limits say of them, and so do cells that
     are on their grid point already.
 
@@ -172,6 +174,8 @@ def _build_step(
         inner, info = step(params, state.inner)
         after = inner.data
         held_x, held_y = state.held_x, state.held_y
+        if _is_anchored(inner):
+            held_x, held_y = _afresh(held_x, before.x), _afresh(held_y, before.y)
         if held_x is not None:
             held_x, x = _project(held_x, after.movable_x, before.x, after.x)
             after = after._replace(x=x)
@@ -335,6 +339,20 @@ def _project(
     free = jnp.where(movable, _clip(free, held.lower, held.upper), free)
     shown = jnp.where(on_grid, _round(held, grid, before, free), free)
     return held._replace(grid=grid._replace(unrounded=free)), shown
+
+
+def _is_anchored(state: Any) -> bool:
+    """Whether each step says where cells are to be, instead of how far to go from here."""
+    if isinstance(state, ConstrainedState):
+        return _is_anchored(state.inner)
+    return getattr(state, "origin", None) is not None
+
+
+def _afresh(held: Held | None, shown: Any) -> Held | None:
+    """What rounding took back forgotten, since the next step does not add to it."""
+    if held is None or held.grid is None:
+        return held
+    return held._replace(grid=held.grid._replace(unrounded=shown))
 
 
 def _round(held: Held, grid: Grid, before: jax.Array, free: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Residuals and input gradients of instances: the one place where `jax.grad` is called."""
+"""Residuals, input gradients and Jacobians of instances: the one place that differentiates."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,13 @@ import optax
 from denograd_jax._types import Instance, Loss, Params, Predict, PredictBatch, Scalar, Target
 from denograd_jax.errors import ModelError, UnsupportedError
 
-__all__ = ["GradientFunction", "InputGradients", "batch_gradients", "input_gradients"]
+__all__ = [
+    "GradientFunction",
+    "InputGradients",
+    "Linearisation",
+    "batch_gradients",
+    "input_gradients",
+]
 
 
 class InputGradients(NamedTuple):
@@ -31,7 +37,38 @@ class InputGradients(NamedTuple):
     loss: Scalar
 
 
-GradientFunction: TypeAlias = Callable[[Params, jax.Array, jax.Array, jax.Array], InputGradients]
+class Linearisation(NamedTuple):
+    """One instance's residual as a linear function of its cells: what a rule sees that asks for it.
+
+    `residual + jacobian_x . dx + jacobian_y * dy` is the residual after a small move. Where noise
+    is known all derivatives are by cells in units of it, as in `rules.ScaledGradients`, and the
+    rule's moves are too.
+
+    Attributes:
+        residual: `f(x) - y`, in units of y, shape `(q,)`; 0 where the target is missing.
+        x: dL/dx, the shape of the instance.
+        y: dL/dy, shape `(q,)`.
+        loss: L, shape `()`.
+        jacobian_x: Derivative of each residual by x, shape `(q, *instance)`; 0 where the target is
+            missing.
+        jacobian_y: Derivative of each residual by its own target, shape `(q,)`: -1, or minus the
+            noise; 0 where the target is missing.
+        at_origin: The residual that this linear function has where the instance began, shape
+            `(q,)`: `residual` itself unless the rule is `anchored`.
+    """
+
+    residual: Target
+    x: Instance
+    y: Target
+    loss: Scalar
+    jacobian_x: jax.Array
+    jacobian_y: Target
+    at_origin: Target
+
+
+GradientFunction: TypeAlias = Callable[[Params, jax.Array, jax.Array, jax.Array], Any]
+"""Of many instances: `InputGradients`, or `Linearisation`, with a leading axis."""
+
 _Found: TypeAlias = tuple[jax.Array, jax.Array]  # residual and loss, of one instance or of each
 
 
@@ -62,59 +99,70 @@ def input_gradients(
         >>> gradients(jnp.array([3.0, 4.0]), jnp.array([1.0, 1.0]), jnp.array([6.0])).x
         Array([6., 8.], dtype=float32)
     """
-    one = _gradients_of_one(predict, functools.partial(_misfit, loss, True))
+    one = _gradients_of_one(predict, functools.partial(_misfit, loss, True), _differentiate)
 
     def gradients(
         params: Params, x: Instance, y: Target, observed_y: jax.Array | None = None
     ) -> InputGradients:
-        return one(params, x, y, jnp.ones(y.shape, bool) if observed_y is None else observed_y)
+        observed = jnp.ones(y.shape, bool) if observed_y is None else observed_y
+        found: InputGradients = one(params, x, y, observed)
+        return found
 
     return gradients
 
 
 def batch_gradients(
-    predict: Predict, predict_batch: PredictBatch | None, loss: Loss, *, labels: bool = True
+    predict: Predict,
+    predict_batch: PredictBatch | None,
+    loss: Loss,
+    *,
+    labels: bool = True,
+    jacobian: bool = False,
 ) -> GradientFunction:
     """`input_gradients` of many instances: by `vmap`, or by one VJP where a batched form exists.
 
-    Instances do not interact, so the gradient of the summed loss holds each one's own gradient.
+    Instances do not interact, so the gradient of the summed loss holds each one's own gradient. The
+    Jacobian takes as many backward passes more as there are targets.
 
     Args:
         predict: As `input_gradients` takes it.
         predict_batch: Its batched form, or None.
         loss: As `input_gradients` takes it.
         labels: Whether class labels are allowed.
+        jacobian: Whether to return `Linearisation`, which holds the Jacobian of the residuals.
 
     Returns:
         `gradients(params, x (n, ...), y (n, q), observed_y (n, q)) -> InputGradients`, each field
         with a leading instance axis.
     """
     misfit_of_one = functools.partial(_misfit, loss, labels)
+    derive = _linearise if jacobian else _differentiate
     if predict_batch is None:
-        return jax.vmap(_gradients_of_one(predict, misfit_of_one), in_axes=(None, 0, 0, 0))
+        one = _gradients_of_one(predict, misfit_of_one, derive)
+        return jax.vmap(one, in_axes=(None, 0, 0, 0))
 
-    def gradients(
-        params: Params, x: jax.Array, y: jax.Array, observed_y: jax.Array
-    ) -> InputGradients:
+    def gradients(params: Params, x: jax.Array, y: jax.Array, observed_y: jax.Array) -> Any:
         def misfit(x: jax.Array, free_y: jax.Array) -> tuple[Scalar, _Found]:
             prediction = predict_batch(params, x)
             losses, residuals = jax.vmap(misfit_of_one)(prediction, y, free_y, observed_y)
             return losses.sum(), (residuals, losses)
 
-        return _differentiate(misfit, x, y)
+        return derive(misfit, x, y)
 
     return gradients
 
 
 def _gradients_of_one(
-    predict: Predict, misfit_of_one: Callable[..., tuple[Scalar, Target]]
+    predict: Predict,
+    misfit_of_one: Callable[..., tuple[Scalar, Target]],
+    derive: Callable[..., InputGradients | Linearisation],
 ) -> GradientFunction:
-    def gradients(params: Params, x: Instance, y: Target, observed_y: jax.Array) -> InputGradients:
+    def gradients(params: Params, x: Instance, y: Target, observed_y: jax.Array) -> Any:
         def misfit(x: Instance, free_y: Target) -> tuple[Scalar, _Found]:
             loss, residual = misfit_of_one(predict(params, x), y, free_y, observed_y)
             return loss, (residual, loss)
 
-        return _differentiate(misfit, x, y)
+        return derive(misfit, x, y)
 
     return gradients
 
@@ -126,6 +174,35 @@ def _differentiate(
     both = jax.grad(misfit, argnums=(0, 1), has_aux=True)
     (grad_x, grad_y), (residual, loss) = both(x, y.astype(x.dtype))
     return InputGradients(residual, grad_x, grad_y, loss)
+
+
+def _linearise(
+    misfit: Callable[[jax.Array, jax.Array], tuple[Scalar, _Found]], x: jax.Array, y: jax.Array
+) -> Linearisation:
+    """The same with the derivatives of each residual: one forward pass, all backward ones at once.
+
+    Of many instances a cotangent of 1 for every instance's k-th residual gives each one's own row.
+    """
+
+    def outputs(x: jax.Array, free_y: jax.Array) -> tuple[tuple[Scalar, jax.Array], jax.Array]:
+        total, (residual, loss) = misfit(x, free_y)
+        return (total, residual), loss
+
+    (_, residual), pull_back, loss = jax.vjp(outputs, x, y.astype(x.dtype), has_aux=True)
+    q = residual.shape[-1]
+    of_total, of_residual = jnp.split(jnp.eye(q + 1, dtype=residual.dtype), [1], axis=1)
+    spread = (q + 1, *(1,) * (residual.ndim - 1), q)
+    of_residual = jnp.broadcast_to(of_residual.reshape(spread), (q + 1, *residual.shape))
+    by_x, by_y = jax.vmap(pull_back)((of_total[:, 0], of_residual))
+    return Linearisation(
+        residual,
+        by_x[0],
+        by_y[0],
+        loss,
+        jnp.moveaxis(by_x[1:], 0, residual.ndim - 1),
+        jnp.diagonal(by_y[1:], axis1=0, axis2=-1),
+        residual,
+    )
 
 
 def _misfit(

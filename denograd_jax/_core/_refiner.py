@@ -13,7 +13,7 @@ from denograd_jax import layouts, rules
 from denograd_jax._core._instances import batch_gradients
 from denograd_jax._core._prepare import init_of
 from denograd_jax._core._sharding import Blocks, blocks_over
-from denograd_jax._core._sweep import sweep_with
+from denograd_jax._core._sweep import Origin, sweep_with
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
@@ -30,6 +30,7 @@ __all__ = [
     "StateT",
     "as_static_model",
     "moved",
+    "origin_of",
     "refiner",
 ]
 
@@ -70,11 +71,13 @@ class State(NamedTuple):
         hyperparameters: The rule's numbers, traced; `init` takes them from the rule, `_replace`
             them to go on with others.
         step: Steps taken, shape `()`.
+        origin: Where the cells began, for a rule that is `anchored` there; else None.
     """
 
     data: Data
     hyperparameters: dict[str, jax.Array]
     step: jax.Array
+    origin: Origin | None = None
 
 
 class Info(NamedTuple):
@@ -201,10 +204,15 @@ def refiner(
 
     def begin(data: Data) -> State:
         numbers = {k: jnp.array(v, data.x.dtype) for k, v in rule.hyperparameters.items()}
-        return State(data, numbers, jnp.zeros((), jnp.int32))
+        return State(data, numbers, jnp.zeros((), jnp.int32), origin_of(rule, data))
 
     init = init_of(layout, begin, refine_targets=refine_targets, blocks=blocks)
     return Refiner(init, step)
+
+
+def origin_of(rule: Rule, data: Data) -> Origin | None:
+    """Where cells begin, if the rule asks; copied, apart from the data, which may be donated."""
+    return jax.tree.map(jnp.copy, Origin(data.x, data.y)) if rule.anchored else None
 
 
 def as_static_model(predict: Predict | Model, loss: Loss) -> Model:
@@ -238,7 +246,13 @@ def _build_step(
 
     The cache is small, since it keeps alive what `predict` closes over.
     """
-    gradients = batch_gradients(predict, predict_batch, loss, labels=rule.takes_labels)
+    gradients = batch_gradients(
+        predict,
+        predict_batch,
+        loss,
+        labels=rule.takes_labels,
+        jacobian=rule.jacobian or rule.anchored,
+    )
     sweep = sweep_with(gradients, rule, layout, chunk_size, keep_direction=keep_direction)
     if blocks is not None:
         sweep = blocks.over(sweep, layout)
@@ -250,8 +264,13 @@ def _build_step(
                 f"the state is of a rule with the numbers {sorted(state.hyperparameters)}, this "
                 f"rule needs {list(numbers)}: begin with this refiner's own init."
             )
+        if rule.anchored != (state.origin is not None):
+            raise UnsupportedError(
+                "a rule that is anchored where the data began, and no other, takes a state that "
+                "knows where that was: begin with this refiner's own init."
+            )
         data = state.data
-        found = sweep(params, state.hyperparameters, data)
+        found = sweep(params, state.hyperparameters, data, state.origin)
         norm = found.totals.squared_norm
         factor = rule.rescale(norm) if rule.rescale else jnp.ones((), data.x.dtype)
         dx, dy = layout.corrections(data, found.sums, rule.consensus)
@@ -263,20 +282,22 @@ def _build_step(
             found.totals.nonfinite,
             found.direction,
         )
-        data = moved(data, factor * dx, None if dy is None else factor * dy)
-        return State(data, state.hyperparameters, state.step + 1), info
+        data = moved(data, factor * dx, None if dy is None else factor * dy, state.origin)
+        return state._replace(data=data, step=state.step + 1), info
 
     return step
 
 
-def moved(data: Data, dx: jax.Array, dy: jax.Array | None) -> Data:
-    """The data with its movable cells moved; class labels stay."""
+def moved(data: Data, dx: jax.Array, dy: jax.Array | None, origin: Origin | None = None) -> Data:
+    """The data with its movable cells moved, from their origin if given; class labels stay."""
+    begin = Origin(data.x, data.y) if origin is None else origin
 
-    def move(values: jax.Array, movable: jax.Array, by: jax.Array) -> jax.Array:
-        return jnp.where(movable, values + by, values)
+    def move(values: jax.Array, movable: jax.Array, begin: jax.Array, by: jax.Array) -> jax.Array:
+        return jnp.where(movable, begin + by, values)
 
-    data = data._replace(x=move(data.x, data.movable_x, dx))
+    data = data._replace(x=move(data.x, data.movable_x, begin.x, dx))
     if data.y is None or dy is None or jnp.issubdtype(data.y.dtype, jnp.integer):
         return data
     assert data.movable_y is not None
-    return data._replace(y=move(data.y, data.movable_y, dy))
+    assert begin.y is not None
+    return data._replace(y=move(data.y, data.movable_y, begin.y, dy))

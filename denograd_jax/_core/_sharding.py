@@ -6,7 +6,7 @@ halo from the neighbour, and give back what they say about it.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Layout
 
 __all__ = ["ALONE", "Alone", "Blocks", "blocks_over"]
+
+_T = TypeVar("_T")
 
 _all_gather: Any = jax.lax.all_gather
 _constrain: Any = jax.lax.with_sharding_constraint
@@ -105,23 +107,26 @@ class Blocks:
     def over(self, sweep: Callable[..., Sweep], layout: Layout) -> Callable[..., Sweep]:
         """The same sweep, by all devices at once."""
 
-        def sweep_block(params: Params, hyperparameters: Any, data: Data) -> Sweep:
-            found = sweep(params, hyperparameters, self.with_halo(data, layout.halo))
+        def sweep_block(params: Params, hyperparameters: Any, data: Data, origin: Any) -> Sweep:
+            whole, began = (self.with_halo(arrays, layout.halo) for arrays in (data, origin))
+            found = sweep(params, hyperparameters, whole, began)
             sums = self._gather_halo(found.sums, layout.halo)
             totals = jax.tree.map(self.total, found.totals)
             return found._replace(sums=sums, totals=totals)
 
         ours, everywhere = self.sharding.spec, PartitionSpec()  # type: ignore[no-untyped-call]
         out_specs = Sweep(ours, everywhere, ours, ours, ours, ours)  # type: ignore[arg-type]
-        by_all = self._shard_map(sweep_block, (everywhere, everywhere, ours), out_specs)
+        by_all = self._shard_map(sweep_block, (everywhere, everywhere, ours, ours), out_specs)
 
-        def sweep_all(params: Params, hyperparameters: Any, data: Data) -> Sweep:
+        def sweep_all(
+            params: Params, hyperparameters: Any, data: Data, origin: Any = None
+        ) -> Sweep:
             if data.length is None:
                 raise UnsupportedError(
                     "the state is of a refiner without this mesh: begin with this refiner's own "
                     "init."
                 )
-            found: Sweep = by_all(params, hyperparameters, data)
+            found: Sweep = by_all(params, hyperparameters, data, origin)
             return found
 
         return sweep_all
@@ -156,17 +161,17 @@ class Blocks:
 
         return last >= 0, jax.tree.map(take, here)
 
-    def with_halo(self, data: Data, halo: int) -> Data:
+    def with_halo(self, arrays: _T, halo: int) -> _T:
         """The block and the first steps of the next; behind the last all is missing."""
         if halo == 0:
-            return data
+            return arrays
         to_the_left = [(i, i - 1) for i in range(1, self.number)]
 
         def extend(block: jax.Array) -> jax.Array:
             theirs = _ppermute(block[:halo], self.axis, to_the_left)
             return jnp.concatenate([block, theirs])
 
-        extended: Data = jax.tree.map(extend, data)
+        extended: _T = jax.tree.map(extend, arrays)
         return extended
 
     def _gather_halo(self, sums: Any, halo: int) -> Any:
@@ -199,10 +204,10 @@ class Alone:
         """See `Surroundings`."""
         return jnp.zeros_like(known), here
 
-    def with_halo(self, data: Data, halo: int) -> Data:
+    def with_halo(self, arrays: _T, halo: int) -> _T:
         """See `Blocks`."""
         del halo
-        return data
+        return arrays
 
 
 ALONE = Alone()

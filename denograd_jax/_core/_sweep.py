@@ -9,14 +9,21 @@ import jax.numpy as jnp
 
 from denograd_jax import rules
 from denograd_jax._core._chunks import default_chunk, even_chunks
-from denograd_jax._core._instances import GradientFunction, InputGradients
+from denograd_jax._core._instances import GradientFunction, Linearisation
 from denograd_jax._types import Params, Scalar, Targets
 from denograd_jax.layouts import Cut, Data, Layout
 from denograd_jax.rules import Move, Rule, ScaledGradients
 
-__all__ = ["Sweep", "Totals", "scan_chunks", "sweep_with"]
+__all__ = ["Origin", "Sweep", "Totals", "scan_chunks", "sweep_with"]
 
 _T = TypeVar("_T")
+
+
+class Origin(NamedTuple):
+    """Where the cells began: x and y as `init` made them; y is None where it is part of x."""
+
+    x: jax.Array
+    y: jax.Array | None
 
 
 class Totals(NamedTuple):
@@ -63,8 +70,10 @@ def sweep_with(
     chunk_size: int | None = None,
     *,
     keep_direction: bool = False,
-) -> Callable[[Params, dict[str, jax.Array], Data], Sweep]:
-    """Build `sweep(params, hyperparameters, data) -> Sweep`; all are judged on the same data.
+) -> Callable[..., Sweep]:
+    """Build `sweep(params, hyperparameters, data, origin=None) -> Sweep`, all on the same data.
+
+    An anchored rule needs the `Origin`; its sums are of moves from there.
 
     Memory: the sums (as large as the data), what is kept per instance, and one chunk.
 
@@ -80,7 +89,15 @@ def sweep_with(
         one = jax.eval_shape(lambda d: layout.cut(d, 0, 1), data)
         return default_chunk(functools.partial(gradients, params), one.x, one.y, one.observed_y)
 
-    def sweep(params: Params, hyperparameters: dict[str, jax.Array], data: Data) -> Sweep:
+    def sweep(
+        params: Params,
+        hyperparameters: dict[str, jax.Array],
+        data: Data,
+        origin: Origin | None = None,
+    ) -> Sweep:
+        if rule.anchored:
+            assert origin is not None
+            data = _certain_where_fixed(data)
         count = layout.count(data)
         chunks, size = even_chunks(count, chunk_size or _default_chunk(params, data))
 
@@ -90,9 +107,15 @@ def sweep_with(
             start = jnp.minimum(number * size, count - size)
             fresh = start + jnp.arange(size) >= number * size
             cut = layout.cut(data, start, size)
-            g = _in_noise(gradients(params, cut.x, cut.y, cut.observed_y), cut)
+            g = gradients(params, cut.x, cut.y, cut.observed_y)
+            if origin is not None:
+                began = layout.cut(data._replace(x=origin.x, y=origin.y), start, size)
+                g = _from_origin(g, cut, began)
+            g = _in_noise(g, cut)
             squared = jax.vmap(rules.squared_norm)(g)
             finite = jnp.isfinite(squared) & _finite((g.residual, g.loss))
+            if isinstance(g, Linearisation):
+                finite &= _finite((g.jacobian_x, g.at_origin))
             usable = _zero_unless(finite, g)
             moves = _from_noise(jax.vmap(rule.move, (None, 0))(hyperparameters, usable), cut)
             finite &= _finite((moves.y, moves.gate) if rule.stays_finite else moves)
@@ -118,11 +141,36 @@ def sweep_with(
     return sweep
 
 
-def _in_noise(g: InputGradients, cut: Cut) -> Any:
-    """The gradients by x and y in units of their noise, where that is known."""
+def _certain_where_fixed(data: Data) -> Data:
+    """What may not move is taken as known exactly, so that other cells make up for it."""
+
+    def noise_of(noise: jax.Array | None, movable: jax.Array) -> jax.Array:
+        return jnp.where(movable, data.x.dtype.type(1) if noise is None else noise, 0)
+
+    data = data._replace(noise_x=noise_of(data.noise_x, data.movable_x))
+    if data.movable_y is None:
+        return data
+    return data._replace(noise_y=noise_of(data.noise_y, data.movable_y))
+
+
+def _from_origin(g: Linearisation, cut: Cut, began: Cut) -> Linearisation:
+    """The residual of the linear function where instances began."""
+    dx, dy = cut.x - began.x, (cut.y - began.y).astype(cut.x.dtype)
+    inputs = tuple(range(1, dx.ndim))
+    along_x = jnp.sum(g.jacobian_x * dx[:, None], axis=tuple(axis + 1 for axis in inputs))
+    return g._replace(at_origin=g.residual - along_x - g.jacobian_y * dy)
+
+
+def _in_noise(g: Any, cut: Cut) -> Any:
+    """The derivatives by x and y in units of their noise, where that is known."""
     if cut.noise_x is None and cut.noise_y is None:
         return g
     x, y = _times(g.x, cut.noise_x), _times(g.y, cut.noise_y)
+    if isinstance(g, Linearisation):
+        noise_x = None if cut.noise_x is None else cut.noise_x[:, None]
+        jacobian_x = _times(g.jacobian_x, noise_x)
+        jacobian_y = _times(g.jacobian_y, cut.noise_y)
+        return g._replace(x=x, y=y, jacobian_x=jacobian_x, jacobian_y=jacobian_y)
     return ScaledGradients(g.residual, x, y, g.loss, slope=g.y)
 
 

@@ -50,7 +50,9 @@ def block_functions(model: Model, rule: Rule, layout: Windows, loss: Loss) -> Bl
 def _build(
     predict: Any, predict_batch: Any, rule: Rule, layout: Windows, loss: Loss
 ) -> BlockFunctions:
-    gradients = batch_gradients(predict, predict_batch, loss, labels=rule.takes_labels)
+    gradients = batch_gradients(
+        predict, predict_batch, loss, labels=rule.takes_labels, jacobian=rule.jacobian
+    )
     sweep = sweep_with(gradients, rule, layout)
     halo = layout.halo
 

@@ -206,6 +206,11 @@ def pose(
             f"a series on disk is refined in layouts.windows(...), not {type(layout).__name__}: "
             "rows do not see each other, so refine a table piece by piece."
         )
+    if rule.anchored:
+        raise UnsupportedError(
+            "this rule measures each step from where the data began, which a series on disk does "
+            "not keep beside the state: refine in memory, or choose another rule."
+        )
     opened = tuple(open_series(path) for path in sources)
     columns = joined(opened).shape[1]
     steps = opened[0].shape[0]

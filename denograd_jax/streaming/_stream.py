@@ -96,7 +96,7 @@ def stream(
         layout: `layouts.windows(...)`. Without target columns, and without targets in an array of
             their own, every column that is not frozen is a target.
         rule: How a window moves; `rules.unit_step()` unless given. A rule that looks at the whole
-            data set (`rescale`) takes two passes for a step.
+            data set (`rescale`) takes two passes for a step; one that is `anchored` is refused.
         loss: `loss(prediction, target)`, summed over targets.
         params: The model's parameters, unless `predict` is a `Model`.
         max_steps: Most steps to take; ends earlier where no window is gated in.
@@ -119,7 +119,8 @@ def stream(
             full disk (before the work, or in it: make room, and the same call goes on).
         ShapeError, DataError: Arrays that cannot be refined, as `refiner(...).init` says; frozen
             integers of 2**53 or more.
-        UnsupportedError: Arrays that hold no real numbers; layouts other than windows.
+        UnsupportedError: Arrays that hold no real numbers; layouts other than windows; a rule that
+            is anchored where the data began.
         MissingExtraError: A Zarr array without tensorstore.
 
     Source:
