@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 from denograd_jax import calibration, datasets, errors
 from denograd_jax.calibration import nugget, series_noise
+from denograd_jax.calibration._nugget import nugget_bounds
 
 
 def autoregression(rng, steps, phi):
@@ -42,13 +43,23 @@ def test_of_smooth_series_there_is_none():
 
 def test_of_noise_alone_it_is_all():
     noise = np.random.default_rng(0).normal(size=(20_000, 2)) * [1.0, 30.0]
-    np.testing.assert_allclose(nugget(noise), [1.0, 900.0], rtol=0.05)
+    found = nugget(noise) / [1.0, 900.0]
+    assert (found > 0.9).all()
+    assert (found < 1.02).all()
 
 
 @given(scale=st.floats(1e-3, 1e3), shift=st.floats(-1e3, 1e3), seed=st.integers(0, 99))
 def test_units(scale, shift, seed):
     z = np.random.default_rng(seed).normal(size=300).cumsum()
     np.testing.assert_allclose(nugget(scale * z + shift), scale**2 * nugget(z), rtol=1e-5, atol=0)
+
+
+def test_the_bounds_are_in_order():
+    rng = np.random.default_rng(0)
+    z = np.stack([autoregression(rng, 3000, phi) for phi in (0.5, 0.9, 0.99)], axis=1)
+    bounds = nugget_bounds(z + 0.2 * rng.normal(size=z.shape))
+    assert (bounds.firm <= bounds.least).all()
+    assert (bounds.least <= bounds.best).all()
 
 
 def test_segments_and_missing_cells_are_not_crossed():
@@ -79,8 +90,8 @@ def test_of_real_weather(noise):
     z = ((frame - frame.mean()) / frame.std()).to_numpy()
     z = z + noise * np.random.default_rng(0).normal(size=z.shape)
     found = nugget(z)
-    assert (found < 1.2 * noise**2 + 0.05**2).all()
-    assert (found > 0.5 * noise**2).all()
+    assert (found < 1.2 * noise**2 + 0.06**2).all()
+    assert (found >= 0.5 * noise**2).all()
 
 
 def linear_score(z):
@@ -94,14 +105,26 @@ def linear_score(z):
     return score
 
 
-def test_a_channel_unlike_all_others_is_half_believed():
+def test_a_channel_unlike_all_others_is_believed_if_it_is_certain():
+    """Smooth in noise it is; one that is rough by itself, as gusts are, has none for certain."""
     rng = np.random.default_rng(0)
     z = np.sin(np.arange(6000)[:, None] / [20, 30, 40])
-    z += rng.normal(size=z.shape) * [0.1, 0.1, 1.0]
+    z += rng.normal(size=z.shape) * [0.1, 0.1, 0.5]
     found = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
-    assert 0.2 < found[2] < 0.5
-    assert (found[:2] < 0.011).all()
-    assert (found[:2] > 0.004).all()
+    assert (found > [0.004, 0.004, 0.18]).all()
+    assert (found < [0.012, 0.012, 0.27]).all()
+    z[:, 2] = autoregression(rng, 6000, 0.5)
+    rough = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    assert rough[2] < 0.02
+
+
+def test_a_channel_that_is_mostly_noise_is_left():
+    rng = np.random.default_rng(0)
+    z = np.sin(np.arange(6000)[:, None] / [20, 30, 40])
+    z += rng.normal(size=z.shape) * [0.1, 0.1, 2.0]
+    found = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    assert found[2] == 0
+    assert (found[:2] > 0.005).all()
 
 
 def test_quiet_times_tell_noise_from_a_process_that_is_often_wild():

@@ -31,6 +31,7 @@ from denograd_jax._frames._planning import (
 from denograd_jax._frames._reading import Design, Reading, Scale, learn, own, read, read_design
 from denograd_jax._frames._recording import record
 from denograd_jax._frames._refinement import Refinement
+from denograd_jax._frames._row_density import RowDensity, find_row_density
 from denograd_jax._frames._schema import Schema
 from denograd_jax._frames._solving import solve
 from denograd_jax._frames._timeline import Irregular
@@ -68,7 +69,7 @@ class Fitted:
     seed: int | None
     settings: Mapping[str, object]
     interrupted: bool = False
-    noise: FoundNoise | None = None
+    noise: FoundNoise | RowDensity | None = None
 
     def refine(self, data: Any, target: Any = None, **moves: Unpack[Moves]) -> Refinement:
         """Refine data that has the columns that the model was fitted with.
@@ -225,6 +226,7 @@ def fit_reading(
     progress: Progress | None,
     *,
     automatic: bool = False,
+    noise: NDArray[np.float64] | None = None,
 ) -> Fitted:
     """Train a backbone on a reading, or see the user's model in its units.
 
@@ -236,18 +238,56 @@ def fit_reading(
         seed: Of the training.
         progress: Called as it goes on.
         automatic: Whether it is for the rule "auto", which needs to know the noise.
+        noise: Its standard deviation where it is known, in standardised units, `(N, n)` or
+            `(1, n)`.
     """
+    rows = reading.timeline is None
     if model is None and automatic:
-        model = "linear"
+        model = "mixture" if rows else "linear"
+    if rows and (automatic or _is_mixture(model)):
+        return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise)
     fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
-    if not automatic and (fitted.backbone != "linear" or reading.timeline is None):
+    if not automatic and (fitted.backbone != "linear" or rows):
         return fitted
-    noise = find_noise(fitted.model, reading)
-    return dataclasses.replace(
-        fitted,
-        noise=noise,
-        settings={**fitted.settings, "noise": noise.told(reading.table.movable)},
-    )
+    found = find_noise(fitted.model, reading)
+    return _with_noise(fitted, found, reading)
+
+
+def _is_mixture(model: Any) -> bool:
+    return isinstance(model, str) and model == "mixture"
+
+
+def _with_noise(fitted: Fitted, found: FoundNoise | RowDensity, reading: Reading) -> Fitted:
+    settings = {**fitted.settings, "noise": found.told(reading.table.movable)}
+    return dataclasses.replace(fitted, noise=found, settings=settings)
+
+
+def _fit_rows(
+    schema: Schema,
+    reading: Reading,
+    model: Any,
+    max_epochs: int | None,
+    seed: int,
+    progress: Progress | None,
+    noise: NDArray[np.float64] | None,
+) -> Fitted:
+    """A density of the rows with their noise, which is the model too unless another is asked for."""
+    problem = reading.pose(np.broadcast_to(reading.table.movable, reading.table.values.shape))
+    logger.info("fitting a mixture to %d rows", len(reading.table.values))
+    density = find_row_density(reading, problem, noise, seed)
+    if _is_mixture(model):
+        explained = tuple(schema.labels[j] for j in problem.targets)
+        settings = {
+            "model": "mixture of Gaussians, fitted to this data",
+            "components": len(density.weights),
+        }
+        found = density.regression()
+        shape = problem.instance_shape
+        fitted = Fitted(schema, reading.design, found, explained, "mixture", shape, seed, settings)
+    else:
+        fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+        density = density.with_residuals(fitted.model, problem, reading)
+    return _with_noise(fitted, density, reading)
 
 
 def _fit_model(

@@ -1,5 +1,6 @@
 """The noise of a series, found with its model: what the rule "auto" works with."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -7,21 +8,24 @@ from numpy.typing import NDArray
 
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Model
-from denograd_jax.calibration import density_of, series_noise
+from denograd_jax.calibration import density_of, series_noise, spikes
 
-__all__ = ["FoundNoise", "find_noise"]
+__all__ = ["FoundNoise", "find_noise", "without_spikes"]
 
 
 class FoundNoise(NamedTuple):
     """What a series says of its noise, in standardised units.
 
     Attributes:
-        variance: Of each column of the table, `(n,)`; 0 where noise cannot be told from signal.
-        covariance: Of the model's residuals, `(q, q)`.
+        variance: Of each column of the table, `(n,)`, spikes aside; 0 where noise cannot be told
+            from signal.
+        covariance: Of the model's residuals, `(q, q)`, spikes aside.
+        spikes: How many cells of each column are spikes, `(n,)`.
     """
 
     variance: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    spikes: NDArray[np.intp]
 
     @property
     def scale(self) -> NDArray[np.float64]:
@@ -31,11 +35,14 @@ class FoundNoise(NamedTuple):
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
         found = np.sqrt(self.variance[self.variance > 0])
+        cells = int(self.spikes.sum())
+        aside = f"; {cells} cell{'s' * (cells > 1)} stand{'s' * (cells == 1)} out as spikes"
+        aside = aside if cells else ""
         if not found.size:
-            return "none that could be told from the signal"
+            return f"none that could be told from the signal{aside}"
         least, most = found.min(), found.max()
         many = f"{found.size} of {movable.sum()} columns"
-        return f"{least:.2g} to {most:.2g} standard deviations found, in {many}"
+        return f"{least:.2g} to {most:.2g} standard deviations found, in {many}{aside}"
 
 
 def find_noise(model: Model, reading: Reading) -> FoundNoise:
@@ -48,14 +55,33 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
     Raises:
         DataError: A column is never observed behind a window.
     """
+    movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
+    given, reading = reading, without_spikes(reading, movable)
     table, timeline, layout = reading.table, reading.timeline, reading.design.layout
     assert timeline is not None
     assert layout is not None
-    problem = reading.pose(np.broadcast_to(table.movable, table.values.shape))
+    problem = reading.pose(movable)
     density = density_of(model, problem.layout, problem.arrays)
     score = problem.to_table(density.score_x, density.score_y, len(table.labels))
     order = timeline.order
     variance = series_noise(
         table.standardised()[order], score[order], timeline.segments, layout.span
     )
-    return FoundNoise(np.where(table.movable, variance, 0), density.covariance)
+    replaced = np.nan_to_num(table.values) != np.nan_to_num(given.table.values)
+    return FoundNoise(
+        np.where(table.movable, variance, 0), density.covariance, replaced.sum(axis=0)
+    )
+
+
+def without_spikes(reading: Reading, movable: NDArray[np.bool_]) -> Reading:
+    """The same series with spikes among these cells `(N, n)` replaced by what others say there.
+
+    Spikes are judged by this series alone: they differ in size from one record to the next.
+    """
+    table, timeline = reading.table, reading.timeline
+    assert timeline is not None
+    found = spikes(table.standardised()[timeline.order], timeline.segments)
+    where, values = np.zeros(table.values.shape, bool), np.zeros(table.values.shape)
+    where[timeline.order], values[timeline.order] = found.found, found.values
+    cleaned = np.where(where & movable, values * table.scale + table.mean, table.values)
+    return reading._replace(table=dataclasses.replace(table, values=cleaned))

@@ -246,7 +246,7 @@ def choose_rule(
         return rule, steps, {"rule": "given", **numbers, "max_steps": steps}
     name = "unit_step" if rule is None else rule
     if isinstance(name, str) and name == "auto":
-        return _automatic(step_size, tolerance, max_steps, kind)
+        return _automatic(step_size, tolerance, max_steps)
     if name not in list(_RULES):  # a list compares what has no hash
         raise UnsupportedError(
             f'rule must be "auto", "unit_step", "gauss_newton" or a Rule, not {rule!r}.'
@@ -260,13 +260,8 @@ def choose_rule(
 
 
 def _automatic(
-    step_size: float | None, tolerance: float | None, max_steps: int | None, kind: str
+    step_size: float | None, tolerance: float | None, max_steps: int | None
 ) -> tuple[Rule, int, dict[str, object]]:
-    if kind == "rows":
-        raise UnsupportedError(
-            'rule="auto" finds the noise of a series by its order in time; rows have none: leave '
-            "rule out, or give window= as well."
-        )
     given = {"step_size": step_size, "tolerance": tolerance, "max_steps": max_steps}
     for name, number in given.items():
         if number is not None:

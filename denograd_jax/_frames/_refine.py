@@ -171,7 +171,14 @@ def refine(
     )
     training = reading if history is None else read(schema, learnt_from, design)
     fitted = fit_reading(
-        schema, training, model, max_epochs, seed, progress, automatic=plan.automatic
+        schema,
+        training,
+        model,
+        max_epochs,
+        seed,
+        progress,
+        automatic=plan.automatic,
+        noise=plan.noise if history is None else None,
     )
     notes = []
     if history is not None:

@@ -28,6 +28,7 @@ from denograd_jax._frames._folders import (
 from denograd_jax._frames._noise_found import FoundNoise
 from denograd_jax._frames._reading import Design, read
 from denograd_jax._frames._recording import Origin, assemble
+from denograd_jax._frames._row_density import RowDensity
 from denograd_jax._frames._schema import Scaling, Schema
 from denograd_jax._frames._solving import Outcome
 from denograd_jax._types import Model, Params
@@ -42,6 +43,8 @@ __all__ += ["save_fitted", "save_refinement"]
 
 FITTED = Kind("fitted model of denograd-jax", 1)
 REFINEMENT = Kind("refinement of denograd-jax", 1)
+MIXTURE = "mixture"
+"""The model that is no backbone of its own, but made of the density of rows."""
 
 
 def save_fitted(fitted: Fitted, folder: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -76,16 +79,36 @@ def as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     }
     if fitted.noise is not None:
         arrays |= {f"noise {name}": array for name, array in fitted.noise._asdict().items()}
+    if fitted.backbone == MIXTURE:  # its weights are those of the density of rows
+        return record, arrays
     return record, arrays | {f"weight {k}": v for k, v in _named(fitted.model.params).items()}
 
 
 def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Fitted:
     """What `as_plain` was given."""
     fitted = _columns_from_saved(record, arrays)
+    noise = _noise_from_saved(arrays)
+    if record["backbone"] == MIXTURE:
+        model = _density(noise).regression()
+    else:
+        model = _trained_from_saved(record, arrays, len(fitted.explained))
+    return dataclasses.replace(
+        fitted,
+        model=model,
+        backbone=record["backbone"],
+        input_shape=tuple(record["input_shape"]),
+        seed=record["seed"],
+        noise=noise,
+    )
+
+
+def _trained_from_saved(
+    record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], outputs: int
+) -> Model:
     module = backbones.build(
         record["backbone"],
         input_shape=tuple(record["input_shape"]),
-        outputs=len(fitted.explained),
+        outputs=outputs,
         rngs=nnx.Rngs(0),
     )
     model = backbones.as_pure(module)
@@ -94,20 +117,20 @@ def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         for name, array in arrays.items()
         if name.startswith("weight ")
     }
-    return dataclasses.replace(
-        fitted,
-        model=model._replace(params=_with_weights(model.params, weights)),
-        backbone=record["backbone"],
-        input_shape=tuple(record["input_shape"]),
-        seed=record["seed"],
-        noise=_noise_from_saved(arrays),
-    )
+    return model._replace(params=_with_weights(model.params, weights))
 
 
-def _noise_from_saved(arrays: Mapping[str, NDArray[Any]]) -> FoundNoise | None:
+def _noise_from_saved(arrays: Mapping[str, NDArray[Any]]) -> FoundNoise | RowDensity | None:
     if "noise variance" not in arrays:
         return None
-    return FoundNoise(*(arrays[f"noise {name}"] for name in FoundNoise._fields))
+    kind = RowDensity if "noise weights" in arrays else FoundNoise
+    return kind(*(arrays[f"noise {name}"] for name in kind._fields))
+
+
+def _density(noise: FoundNoise | RowDensity | None) -> RowDensity:
+    if not isinstance(noise, RowDensity):
+        raise ValueError("its density of rows is missing")
+    return noise
 
 
 def save_refinement(

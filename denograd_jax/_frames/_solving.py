@@ -16,10 +16,11 @@ from denograd_jax._core._prepare import prepare
 from denograd_jax._core._refiner import Refiner, refiner
 from denograd_jax._core._run import Status, run
 from denograd_jax._frames._imputation import predictions
-from denograd_jax._frames._noise_found import FoundNoise
+from denograd_jax._frames._noise_found import FoundNoise, without_spikes
 from denograd_jax._frames._planning import Plan
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
+from denograd_jax._frames._row_density import RowDensity
 from denograd_jax._types import Loss, Model
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Rows, Windows
@@ -90,7 +91,7 @@ def solve(
     reading: Reading,
     plan: Plan,
     movable: Flags,
-    noise: FoundNoise | None = None,
+    noise: FoundNoise | RowDensity | None = None,
     latest: Latest | None = None,
 ) -> Outcome:
     """Refine the cells of a reading that may move.
@@ -104,23 +105,51 @@ def solve(
         latest: Of a series that is still coming in; it may have no window yet.
     """
     loss: Loss = optax.losses.squared_error
+    given, asked = reading, plan
     if plan.automatic:
-        model, plan = _by_noise(model, plan, noise)
-        loss = incomplete_gaussian_nll if reading.misses_targets() else gaussian_nll
+        model, plan, loss = _by_noise(model, plan, noise, reading)
+        if (
+            isinstance(noise, FoundNoise) and asked.noise is None and not plan.causal
+        ):  # a spike is told by what comes after it
+            reading = _spikes_replaced(reading, asked, movable)
     front = 0 if latest is None else latest.memory
     problem = reading.pose(movable, front=front if plan.causal else None)
+    if plan.automatic and isinstance(noise, RowDensity):
+        problem = noise.without_gaps(problem, reading)
     if plan.causal:
         found = _in_time(model, problem, reading, plan, loss, latest)
     else:
-        found = _at_once(model, problem, reading, plan, loss)
+        before = problem if reading is given else given.pose(movable)
+        found = _at_once(model, problem, reading, plan, loss, before)
     if plan.automatic and found.status == Status.max_steps:
         found = found._replace(status=Status.converged)  # its one step is all there is to do
     logger.info("refined in %d steps: %s", found.steps, found.status.advice)
-    return _in_table(found, model, problem, reading, plan, movable)
+    outcome = _in_table(found, model, problem, reading, plan, movable)
+    if reading is given:
+        return outcome
+    # Of the given values, not of those that stood in for spikes.
+    return outcome._replace(values=asked.constraints.keep(outcome.values, given.table, movable))
 
 
-def _by_noise(model: Model, plan: Plan, found: FoundNoise | None) -> tuple[Model, Plan]:
-    """The model of a density, and the plan with the noise that was found where none was given."""
+def _spikes_replaced(reading: Reading, plan: Plan, movable: Flags) -> Reading:
+    """The data with spikes replaced, as far as the plan allows; itself where there is none."""
+    table = without_spikes(reading, movable).table
+    values = np.where(
+        np.nan_to_num(table.values) == np.nan_to_num(reading.table.values),
+        reading.table.values,
+        plan.constraints.keep(table.values, reading.table, movable),
+    )
+    if np.array_equal(values, reading.table.values, equal_nan=True):
+        return reading
+    return reading._replace(table=dataclasses.replace(table, values=values))
+
+
+def _by_noise(
+    model: Model, plan: Plan, found: FoundNoise | RowDensity | None, reading: Reading
+) -> tuple[Model, Plan, Loss]:
+    """The model of a density, the plan with the noise that was found where none was given, and the
+    density's loss.
+    """
     if found is None:
         raise UnsupportedError(
             'this model was fitted without a look at the noise, which rule="auto" needs: fit it '
@@ -130,20 +159,28 @@ def _by_noise(model: Model, plan: Plan, found: FoundNoise | None) -> tuple[Model
     most = np.minimum(plan.constraints.most, FARTHEST * noise.max(axis=0))
     constraints = dataclasses.replace(plan.constraints, most=most)
     plan = dataclasses.replace(plan, noise=noise, constraints=constraints)
-    return gaussian(model, found.covariance), plan
+    if isinstance(found, RowDensity):
+        model, loss = found.around(model)
+        return model, plan, loss
+    incomplete = reading.misses_targets()
+    loss = incomplete_gaussian_nll if incomplete else gaussian_nll
+    return gaussian(model, found.covariance), plan, loss
 
 
-def _at_once(model: Model, problem: Problem, reading: Reading, plan: Plan, loss: Loss) -> _Found:
+def _at_once(
+    model: Model, problem: Problem, reading: Reading, plan: Plan, loss: Loss, given: Problem
+) -> _Found:
     """Steps with the residuals before the first and after the last of them.
 
     Always on the host: the step is compiled for the residuals anyway, and Ctrl-C gets through.
+    Those before are of the problem `given`, which is the same one unless spikes were replaced.
     """
     r: Refiner[Any, Any] = refiner(model, plan.rule, problem.layout, loss)
     limits = plan.constraints.limits(reading.table, problem)
     if limits is not None:
         r = constrained(r, limits)
+    _, before = r.step(model.params, r.init(*given.arrays, *_noise(plan, given)))
     state = r.init(*problem.arrays, *_noise(plan, problem))
-    _, before = r.step(model.params, state)
     gates = jnp.zeros_like(before.gate)
 
     def report(step: int, max_steps: int, info: Any) -> None:

@@ -6,22 +6,38 @@ into the pure functions that the rest of the library works with.
 """
 
 from denograd_jax.backbones._linear import LinearFit, fit_linear
+from denograd_jax.backbones._mixture import (
+    LEAST_NOISE,
+    Judged,
+    Mixture,
+    fit_mixture,
+    judge,
+    maximise,
+    sort_out,
+)
 from denograd_jax.backbones._pure import as_pure, cast
 from denograd_jax.backbones._registry import Kind, build, names
 from denograd_jax.backbones._splits import split_rows, split_windows
 from denograd_jax.backbones._training import Gather, Progress, Trained, train
 
 __all__ = [
+    "LEAST_NOISE",
     "Gather",
+    "Judged",
     "Kind",
     "LinearFit",
+    "Mixture",
     "Progress",
     "Trained",
     "as_pure",
     "build",
     "cast",
     "fit_linear",
+    "fit_mixture",
+    "judge",
+    "maximise",
     "names",
+    "sort_out",
     "split_rows",
     "split_windows",
     "train",

@@ -1,7 +1,25 @@
 """What data say of their own noise."""
 
 from denograd_jax.calibration._density import Density, density_of
+from denograd_jax.calibration._filling import covariance_of_rows, expected_cells
+from denograd_jax.calibration._information import Information, information_of
 from denograd_jax.calibration._noise_scales import series_noise
 from denograd_jax.calibration._nugget import nugget
+from denograd_jax.calibration._row_noise import RowNoise, mixture_size, row_noise
+from denograd_jax.calibration._spikes import Spikes, spikes
 
-__all__ = ["Density", "density_of", "nugget", "series_noise"]
+__all__ = [
+    "Density",
+    "Information",
+    "RowNoise",
+    "Spikes",
+    "covariance_of_rows",
+    "density_of",
+    "expected_cells",
+    "information_of",
+    "mixture_size",
+    "nugget",
+    "row_noise",
+    "series_noise",
+    "spikes",
+]

@@ -3,19 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax.calibration._nugget import nugget
+from denograd_jax.calibration._nugget import nugget_bounds
 
 __all__ = ["series_noise"]
 
 BLOCK = 24
 QUIET = 0.1
 """Noise is there in quiet times too: in the quietest tenth of all blocks it is all there is."""
-BELIEVED = 0.8
-"""Share of a channel's bound that is taken off, up to the median bound. Too little costs little:
-half of the variance brings three quarters of the gain; more than twice of it does harm."""
-BELIEVED_ALONE = 0.35
-"""The same of a bound that is larger than the median: of a channel that is noisy unlike all others,
-or that changes from step to step by itself."""
+TWICE = 2.0
+"""Taking off less than twice the noise does no harm: so much of what is there for sure is taken,
+if the best guess is that much."""
+FIRM = 0.5
+"""Least share of the best guess that is there for sure, in a channel noisy unlike the others."""
+STEADY = 0.8
+"""Least share of it that is there in quiet times."""
+MOSTLY_NOISE = 0.5
+"""Share of a channel's variance beyond which there is too little left to repair."""
 IDENTIFIED = 1e-4
 
 
@@ -29,9 +32,10 @@ def series_noise(
 
     White noise has no part that is not seen in two places, so that both are bounds: the channel's
     nugget; and what all other cells, before, behind and beside, leave unexplained of a cell,
-    :math:`1 / \operatorname{Var}(score)` (for a Gaussian density), in the series' quietest tenth. A
-    conservative share of the lesser one is taken, and a smaller one of what exceeds the median
-    channel's.
+    :math:`1 / \operatorname{Var}(score)` (for a Gaussian density), in the series' quietest tenth.
+    Of the nugget the best guess is taken, but no more than twice what it is at least. Beyond the
+    median channel that counts only if the guess is nearly certain, and about as large in quiet
+    times: else a channel that changes from step to step by itself would be taken for a noisy one.
 
     Look-ahead: yes, one number for the whole series.
 
@@ -47,15 +51,24 @@ def series_noise(
 
     Source:
         The nugget: see `nugget`. Quiet times: Martin 2001, "Noise power spectral density estimation
-        based on optimal smoothing and minimum statistics". Leaving one cell out: Besag 1975.
+        based on optimal smoothing and minimum statistics". Leaving one cell out: Besag 1975. Why
+        less than twice: risk by Stein's unbiased estimate, 1981.
     """
-    bound = np.minimum(nugget(z, segments), _quiet(z, score, segments, span))
-    identified = bound > IDENTIFIED
-    if not identified.any():
-        return np.zeros_like(bound)
-    typical = np.median(bound[identified])
-    taken = np.maximum(BELIEVED * np.minimum(bound, typical), BELIEVED_ALONE * bound)
-    return np.where(identified, taken, 0)
+    best, least, firm = nugget_bounds(z, segments)
+    quiet = _quiet(z, score, segments, span)
+    bound = np.minimum(np.minimum(best, TWICE * least), quiet)
+    bound[(bound < IDENTIFIED) | (best > MOSTLY_NOISE * _variance(z))] = 0
+    certain = (firm >= FIRM * best) & (quiet >= STEADY * best)
+    found: NDArray[np.float64] = np.where(certain, bound, np.minimum(bound, np.median(bound)))
+    return found
+
+
+def _variance(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    seen = ~np.isnan(z)
+    count = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen, z, 0).sum(axis=0) / count
+    variance: NDArray[np.float64] = np.where(seen, (z - mean) ** 2, 0).sum(axis=0) / count
+    return variance
 
 
 def _quiet(

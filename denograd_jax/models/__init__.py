@@ -11,12 +11,21 @@ from denograd_jax.models._gaussian import (
     gaussian_nll,
     incomplete_gaussian_nll,
 )
+from denograd_jax.models._joint import JointParams, joint, joint_nll
+from denograd_jax.models._mixture import MixtureParams, mixture, mixture_nll, mixture_regression
 
 __all__ = [
     "GaussianParams",
+    "JointParams",
+    "MixtureParams",
     "as_model",
     "finite_differences",
     "gaussian",
     "gaussian_nll",
     "incomplete_gaussian_nll",
+    "joint",
+    "joint_nll",
+    "mixture",
+    "mixture_nll",
+    "mixture_regression",
 ]

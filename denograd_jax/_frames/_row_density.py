@@ -1,0 +1,165 @@
+"""The density of a table's rows, and the noise in them: what the rule "auto" works with."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denograd_jax._core._prepare import prepare
+from denograd_jax._frames._imputation import predictions
+from denograd_jax._frames._problems import Problem
+from denograd_jax._frames._reading import Reading
+from denograd_jax._types import Loss, Model
+from denograd_jax.backbones import LEAST_NOISE, Mixture, fit_mixture, judge
+from denograd_jax.calibration import covariance_of_rows, expected_cells, mixture_size, row_noise
+from denograd_jax.models import (
+    MixtureParams,
+    joint,
+    joint_nll,
+    mixture,
+    mixture_nll,
+    mixture_regression,
+)
+
+__all__ = ["RowDensity", "find_row_density"]
+
+Floats = NDArray[np.float64]
+
+
+class RowDensity(NamedTuple):
+    """What rows say of themselves, in standardised units, for the n columns of the table.
+
+    Attributes:
+        variance: Of each column's noise, `(n,)`; 0 where nothing tells it from the signal.
+        ceiling: The most that it could be, `(n,)`.
+        spread: Covariance of the columns, `(n, n)`, by which missing cells are filled.
+        weights: Of the K components of a mixture of Gaussians over some columns, `(K,)`.
+        means: `(K, m)`.
+        covariances: `(K, m, m)`.
+        columns: These columns, `(m,)`, the q targets behind the others.
+        targets: Number q, `()`.
+        residuals: Covariance of the residuals of a model of the targets, `(q, q)`: of the mixture,
+            or of another that was given.
+    """
+
+    variance: Floats
+    ceiling: Floats
+    spread: Floats
+    weights: Floats
+    means: Floats
+    covariances: Floats
+    columns: NDArray[np.intp]
+    targets: NDArray[np.intp]
+    residuals: Floats
+
+    @property
+    def scale(self) -> Floats:
+        """Standard deviation of the noise, `(1, n)`."""
+        return np.sqrt(self.variance)[None]
+
+    @property
+    def mixture(self) -> Mixture:
+        """The density of `columns`."""
+        return Mixture(self.weights, self.means, self.covariances)
+
+    def regression(self) -> Model:
+        """The mixture as a model of the targets; its input are all other columns of the table."""
+        q = int(self.targets)
+        explained = set(self.columns[-q:].tolist())
+        inputs = [j for j in range(len(self.variance)) if j not in explained]
+        places = [inputs.index(j) for j in self.columns[:-q]]
+        return mixture_regression(*self.mixture, targets=q, columns=places)
+
+    def around(self, model: Model) -> tuple[Model, Loss]:
+        """A model of the targets with the density of whole rows, and the loss that this takes."""
+        if isinstance(model.params, MixtureParams):
+            return mixture(model), mixture_nll(int(self.targets))
+        return joint(model, self.residuals, self.regression()), joint_nll
+
+    def filled(self, reading: Reading) -> Floats:
+        """The table, standardised, with missing cells at what the others of their row say."""
+        return expected_cells(reading.table.standardised(), self.spread)
+
+    def without_gaps(self, problem: Problem, reading: Reading) -> Problem:
+        """The problem with missing cells filled: they inform the others, and do not move."""
+        assert problem.y is not None
+        z = self.filled(reading)
+        x, y = problem.x.copy(), problem.y.copy()
+        real = np.flatnonzero(problem.order >= 0)
+        rows = problem.order[real]
+        x[np.ix_(real, range(len(problem.inputs)))] = z[np.ix_(rows, problem.inputs)]
+        y[real] = z[np.ix_(rows, problem.targets)]
+        return dataclasses.replace(problem, x=x, y=y)
+
+    def doubt(self, reading: Reading, variance: Floats) -> Floats:
+        """Posterior variance of each clean cell of the table `(N, n)`, given the noise's.
+
+        Robbins's and Efron's second-order formula: `v + v^2 * d2 log p / dz2`.
+        """
+        z = self.filled(reading)[:, self.columns]
+        v = np.broadcast_to(variance, (len(z), variance.shape[1]))[:, self.columns]
+        seen = judge(self.mixture, z)
+        squares = np.einsum("kn,knd->nd", seen.shares, seen.pulls**2)
+        curvature = squares - seen.score**2 - seen.precision
+        found = np.zeros(reading.table.values.shape)
+        found[:, self.columns] = np.clip(v + v**2 * curvature, 0, v)
+        return found
+
+    def with_residuals(self, model: Model, problem: Problem, reading: Reading) -> "RowDensity":
+        """The same for another model of the targets, by its residuals on these rows."""
+        problem = self.without_gaps(problem, reading)
+        data = prepare(problem.layout, *problem.arrays)
+        rows = np.flatnonzero(problem.order >= 0)
+        assert problem.y is not None
+        missed = predictions(model, problem.layout, data, rows) - problem.y[rows]
+        observed = ~np.isnan(reading.table.values[:, problem.targets]).any(axis=1)
+        missed = missed[observed & np.isfinite(missed).all(axis=1)].astype(np.float64)
+        least = LEAST_NOISE**2 * np.eye(missed.shape[1])
+        return self._replace(residuals=missed.T @ missed / max(len(missed), 1) + least)
+
+    def told(self, movable: NDArray[np.bool_]) -> str:
+        """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
+        found = np.sqrt(self.variance[self.variance > 0])
+        if not found.size:
+            return "none that could be told from the signal"
+        many = f"{found.size} of {movable.sum()} columns"
+        return f"{found.min():.2g} to {found.max():.2g} standard deviations found, in {many}"
+
+
+def find_row_density(
+    reading: Reading, problem: Problem, told: Floats | None, seed: int
+) -> RowDensity:
+    """The noise in the rows of a reading, and the density of what it has blurred.
+
+    No component of the mixture is narrower than the noise may be. Indicators are left out of it:
+    with them components would be told apart by combinations of these, and blur the rest.
+
+    Args:
+        reading: The rows.
+        problem: Its inputs and targets.
+        told: Standard deviation of the noise where it is known, `(N, n)` or `(1, n)`.
+        seed: Of what is drawn.
+    """
+    table = reading.table
+    observed = table.standardised()
+    spread = covariance_of_rows(observed)
+    z = expected_cells(observed, spread)
+    variance, ceiling = np.zeros((2, len(table.labels)))
+    moving = np.flatnonzero(table.movable)
+    if told is None:
+        variance[moving], ceiling[moving] = row_noise(z[:, moving], seed=seed)
+    else:
+        variance[moving] = ceiling[moving] = (told**2).mean(axis=0)[moving]
+    inputs = [j for j in problem.inputs if _distinct(table.values[:, j]) > 2]
+    columns = np.array([*inputs, *problem.targets], np.intp)
+    size = mixture_size(len(z), len(columns))
+    found = fit_mixture(z[:, columns], ceiling[columns], size, seed=seed)
+    q = len(problem.targets)
+    density = RowDensity(variance, ceiling, spread, *found, columns, np.array(q), np.eye(q))
+    return density.with_residuals(density.regression(), problem, reading)
+
+
+def _distinct(column: Floats) -> int:
+    """How many values there are, but for missing ones."""
+    return len(np.unique(column[~np.isnan(column)]))

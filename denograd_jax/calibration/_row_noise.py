@@ -1,0 +1,195 @@
+"""How much of the columns of a table is noise: as much as leaves its density as likely as before."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denograd_jax.backbones import judge, maximise, sort_out
+
+__all__ = ["RowNoise", "mixture_size", "row_noise"]
+
+Floats = NDArray[np.float64]
+
+FEWEST_ROWS = 100
+MOST_ROWS = 8192
+"""Spread evenly; the variance of a Gaussian is known to 1.6 % from as many."""
+COMPONENTS = 12
+COMPONENTS_OF_COLUMN = 20
+STEPS_OF_COLUMN, STEPS = 40, 80
+LEAST = 1e-4
+"""Variance below which nothing is taken for noise."""
+LARGEST = 0.5
+"""A column of which more than this part looks like noise may hold no signal at all, or nothing but
+signal of its own: nobody could tell."""
+EVEN = 1.5
+"""Values that repeat this much more often than their neighbours on the grid of the column's
+resolution were recorded exactly: noise would have spread them."""
+LITTLE = 0.05
+"""Share of its noise that would come off a column, below which it is left alone: with more noise
+taken for granted than there is, more harm than good could be done."""
+HEAVY, UNEVEN = 0.3, 0.22
+"""Deviations count as noise would with a kurtosis of 3 and no correlation of their squares with
+anything, but for this much. No column of five clean real tables passes."""
+BELIEVED = 0.8
+QUIETEST = 0.25
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.0)
+STEPS_OF_SHARE = 20
+
+
+class RowNoise(NamedTuple):
+    """What a table says of its noise, in squared units of its columns.
+
+    Attributes:
+        variance: Of each column's noise, `(d,)`, as far as it is to be believed; 0 where nothing
+            tells it from the signal.
+        ceiling: The most that it could be, `(d,)`.
+    """
+
+    variance: Floats
+    ceiling: Floats
+
+
+def mixture_size(rows: int, columns: int) -> int:
+    """Number of components that so many rows allow."""
+    return int(np.clip(rows // (8 * columns), 1, COMPONENTS))
+
+
+def row_noise(z: Floats, *, seed: int = 0) -> RowNoise:
+    r"""The variance of each column's noise, or 0 where nothing tells it from the signal.
+
+    Noise blurs all that is sharp: the density of noisy rows is one of clean rows, convolved with
+    that of the noise, so that no component of a Gaussian mixture can be narrower than the noise is.
+    The ceiling of a column is where half of the rows, to which none of the components were fitted,
+    are most likely, going down from more (in each column alone, then in all together):
+
+    .. math:: \sigma_j^2 \leftarrow \sigma_j^2 \, \overline{(\partial_j \log p)^2} /
+       \overline{P_{jj}}
+
+    A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
+    ceiling too. Of columns in which what the others do not explain is Gaussian, and as large
+    everywhere, it is believed; of others up to the lower quartile of all, since what lies lower in
+    many columns is hardly smoothness. Four fifths of it are taken.
+
+    Args:
+        z: Rows `(n, d)` without missing values, standardised.
+        seed: Of the halves, and where the mixtures begin.
+
+    Returns:
+        `RowNoise`; all 0 for fewer than 100 rows.
+
+    Source:
+        Extreme deconvolution: Bovy, Hogg and Roweis 2011. Fixed point of a variance: MacKay 1992.
+    """
+    rows, columns = z.shape
+    if rows < FEWEST_ROWS:
+        return RowNoise(np.zeros(columns), np.zeros(columns))
+    z = z[:: -(-rows // MOST_ROWS)]
+    rng = np.random.default_rng(seed)
+    exact = np.array([repeats(z[:, j]) > EVEN for j in range(columns)])
+    of_column = min(COMPONENTS_OF_COLUMN, len(z) // 40)
+    alone = [
+        _ceiling(z[:, [j]], np.full(1, 0.25), of_column, STEPS_OF_COLUMN, rng)
+        for j in range(columns)
+    ]
+    ceiling = np.where(exact, 0, np.concatenate([found.variance for found in alone]))
+    joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
+    ceiling = np.where(exact, 0, joint.variance)
+    even = _as_noise_would(joint.deviations, z)
+    taken = BELIEVED * np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
+    told = (ceiling > LEAST) & (ceiling < LARGEST) & (taken * joint.precision > LITTLE)
+    taken = np.where(told, taken, 0)
+    share = _least_likely_enough(z, taken, ~even, seed)
+    return RowNoise(np.where(even, taken, share * taken), ceiling)
+
+
+class _Ceiling(NamedTuple):
+    variance: Floats
+    precision: Floats
+    """Of a cell given the rest of its row, on average, `(d,)`."""
+    deviations: Floats
+    """Of each cell from what the rest of its row lets expect, `(n, d)`."""
+
+
+def _ceiling(
+    z: Floats, most: Floats, components: int, steps: int, rng: np.random.Generator
+) -> _Ceiling:
+    """Variances `(d,)`, at most `most`, at which either half is most likely under the other's fit.
+
+    They go down while the mixtures are fitted, which begins with wide components.
+    """
+    halves = rng.permutation(len(z)) % 2
+    learn, look = ([z[halves == part] for part in order] for order in ((0, 1), (1, 0)))
+    shares = [sort_out(part, components, rng) for part in learn]
+    most = np.maximum(most, LEAST)
+    variance = most
+    deviations = np.zeros_like(z)
+    for step in range(steps):
+        squares, precision = np.zeros((2, z.shape[1]))
+        for half in (0, 1):
+            mixture = maximise(learn[half], shares[half], variance)
+            shares[half] = judge(mixture, learn[half]).shares
+            seen = judge(mixture, look[half])
+            squares += np.einsum("kn,knd,knd->d", seen.shares, seen.pulls, seen.pulls)
+            precision += seen.precision.sum(axis=0)
+            if step == steps - 1:
+                deviations[halves == 1 - half] = -seen.score / seen.precision
+        variance = np.clip(variance * squares / precision, LEAST, most)
+    return _Ceiling(variance, precision / len(z), deviations)
+
+
+def _least_likely_enough(
+    z: Floats, variance: Floats, uneven: NDArray[np.bool_], seed: int
+) -> float:
+    """The least share of uneven columns' variances under which unseen rows are as likely as ever.
+
+    As likely is within one standard error of the difference, row by row, from the best share.
+    """
+    if not variance[uneven].any():
+        return 0.0
+    rng = np.random.default_rng(seed)
+    halves = rng.permutation(len(z)) % 2
+    likely = np.zeros((len(SHARES), len(z)))
+    for half in (0, 1):
+        learn, look = z[halves == half], z[halves != half]
+        shares = sort_out(learn, mixture_size(*z.shape), rng)
+        for i, share in enumerate(SHARES):
+            floor = np.maximum(np.where(uneven, share * variance, variance), LEAST)
+            for _ in range(STEPS_OF_SHARE * (2 if i == 0 else 1)):
+                mixture = maximise(learn, shares, floor)
+                shares = judge(mixture, learn).shares
+            likely[i, halves != half] = judge(mixture, look).log_density
+    behind = likely - likely[likely.mean(axis=1).argmax()]
+    error = behind.std(axis=1) / np.sqrt(len(z))
+    enough = behind.mean(axis=1) >= -error
+    return float(np.array(SHARES)[enough].min())
+
+
+def _as_noise_would(deviations: Floats, z: Floats) -> NDArray[np.bool_]:
+    """Whether deviations `(n, d)` are Gaussian, and as large wherever the row lies, `(d,)`."""
+    u = deviations / np.maximum(deviations.std(axis=0), 1e-12)
+    gaussian = np.abs((u**4).mean(axis=0) - 3) < HEAVY
+    places = np.concatenate([z, z**2], axis=1)
+    places = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-12)
+    sizes = u**2 - 1
+    sizes /= np.maximum(sizes.std(axis=0), 1e-12)
+    even: NDArray[np.bool_] = np.abs(sizes.T @ places / len(z)).max(axis=1) < UNEVEN
+    return gaussian & even
+
+
+def repeats(column: Floats, reach: int = 3) -> float:
+    """How much more often values repeat than they have a neighbour, 1 to 3 grid steps away.
+
+    The grid is that of the column's resolution, its least difference. About 1 for smooth values
+    that were rounded, 0 where none repeats.
+    """
+    values, counts = np.unique(np.round(column, 10), return_counts=True)
+    if len(values) < 2 or (counts == 1).all():
+        return 0.0 if len(values) > 1 else np.inf
+    step = np.diff(values).min()
+    places = np.round((values - values[0]) / step)
+    near = 0.0
+    for distance in range(1, reach + 1):
+        at = np.minimum(np.searchsorted(places, places + distance), len(places) - 1)
+        near += (counts * counts[at])[places[at] == places + distance].sum()
+    return float((counts * (counts - 1) / 2).sum() / max(near / reach / 2, 0.5))
