@@ -26,6 +26,9 @@ __all__ = ["RowDensity", "find_row_density"]
 
 Floats = NDArray[np.float64]
 
+ENOUGH_ROWS = 1000
+"""Rows without a gap from which the noise is known as well as from more that have been filled."""
+
 
 class RowDensity(NamedTuple):
     """What rows say of themselves, in standardised units, for the n columns of the table.
@@ -74,8 +77,21 @@ class RowDensity(NamedTuple):
     def around(self, model: Model) -> tuple[Model, Loss]:
         """A model of the targets with the density of whole rows, and the loss that this takes."""
         if isinstance(model.params, MixtureParams):
-            return mixture(model), mixture_nll(int(self.targets))
+            return mixture(self.regression()), mixture_nll(int(self.targets))
         return joint(model, self.residuals, self.regression()), joint_nll
+
+    def blurred(self, noise: Floats) -> "RowDensity":
+        """The density of rows with this noise, `(N, n)` or `(1, n)`, where it is more than found.
+
+        A component narrower than the noise would throw rows beyond it: one step moves a cell by
+        the ratio of the noise's variance to the component's, which must not be above 1.
+        """
+        more = np.maximum((noise**2).mean(axis=0) - self.variance, 0)[self.columns]
+        q = int(self.targets)
+        return self._replace(
+            covariances=self.covariances + np.diag(more),
+            residuals=self.residuals + np.diag(more[-q:]),
+        )
 
     def filled(self, reading: Reading) -> Floats:
         """The table, standardised, with missing cells at what the others of their row say."""
@@ -147,17 +163,35 @@ def find_row_density(
     z = expected_cells(observed, spread)
     variance, ceiling = np.zeros((2, len(table.labels)))
     moving = np.flatnonzero(table.movable)
+    seen = ~np.isnan(observed)
     if told is None:
-        variance[moving], ceiling[moving] = row_noise(z[:, moving], seed=seed)
+        rows = _to_judge(seen[:, moving])
+        judged = np.ix_(rows, moving)
+        noise = row_noise(z[judged], observed=seen[judged], seed=seed)
+        variance[moving], ceiling[moving] = noise
     else:
         variance[moving] = ceiling[moving] = (told**2).mean(axis=0)[moving]
     inputs = [j for j in problem.inputs if _distinct(table.values[:, j]) > 2]
     columns = np.array([*inputs, *problem.targets], np.intp)
-    size = mixture_size(len(z), len(columns))
-    found = fit_mixture(z[:, columns], ceiling[columns], size, seed=seed)
+    informative = seen[:, columns].any(axis=1)
+    if informative.sum() > 1:  # the others are all at one point, which would be a component's
+        z = z[informative]
+    z = z[:, columns]
+    density = fit_mixture(z, ceiling[columns], mixture_size(*z.shape), seed=seed)
     q = len(problem.targets)
-    density = RowDensity(variance, ceiling, spread, *found, columns, np.array(q), np.eye(q))
-    return density.with_residuals(density.regression(), problem, reading)
+    found = RowDensity(variance, ceiling, spread, *density, columns, np.array(q), np.eye(q))
+    return found.with_residuals(found.regression(), problem, reading)
+
+
+def _to_judge(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows that the noise is judged by, `(N,)`: those without a gap, if they are many.
+
+    A cell that was filled has no noise of its own. Where rows are few, all that hold anything.
+    """
+    complete = seen.all(axis=1)
+    many = complete.sum() >= min(ENOUGH_ROWS, len(seen) / 2)
+    found: NDArray[np.bool_] = complete if many else seen.any(axis=1)
+    return found
 
 
 def _distinct(column: Floats) -> int:

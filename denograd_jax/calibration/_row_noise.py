@@ -5,13 +5,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scipy.optimize import minimize
+
 from denograd_jax.backbones import judge, maximise, sort_out
 
 __all__ = ["RowNoise", "mixture_size", "row_noise"]
 
 Floats = NDArray[np.float64]
 
-FEWEST_ROWS = 100
+FEWEST_ROWS = 300
+FEWEST_EVEN = 1000
+"""Rows from which kurtosis and correlations are known well enough to tell noise by them."""
 MOST_ROWS = 8192
 """Spread evenly; the variance of a Gaussian is known to 1.6 % from as many."""
 COMPONENTS = 12
@@ -31,8 +35,14 @@ taken for granted than there is, more harm than good could be done."""
 HEAVY, UNEVEN = 0.3, 0.22
 """Deviations count as noise would with a kurtosis of 3 and no correlation of their squares with
 anything, but for this much. No column of five clean real tables passes."""
+MUCH = 0.2
+"""The same share, above which deviations are looked at for whether they are noise alone: of a
+column that others hardly explain they are the column itself."""
 BELIEVED = 0.8
 QUIETEST = 0.25
+SMOOTH = 0.2
+"""Ceiling of a column that has nothing sharp to it, as a Gaussian one has not. Where most columns
+are such, noise can show only in that few factors explain all that they have in common."""
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.0)
 STEPS_OF_SHARE = 20
 
@@ -55,7 +65,9 @@ def mixture_size(rows: int, columns: int) -> int:
     return int(np.clip(rows // (8 * columns), 1, COMPONENTS))
 
 
-def row_noise(z: Floats, *, seed: int = 0) -> RowNoise:
+def row_noise(
+    z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int = 0
+) -> RowNoise:
     r"""The variance of each column's noise, or 0 where nothing tells it from the signal.
 
     Noise blurs all that is sharp: the density of noisy rows is one of clean rows, convolved with
@@ -67,16 +79,18 @@ def row_noise(z: Floats, *, seed: int = 0) -> RowNoise:
        \overline{P_{jj}}
 
     A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
-    ceiling too. Of columns in which what the others do not explain is Gaussian, and as large
+    ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
+    factors explain all that they have in common. Of columns in which what the others do not explain is Gaussian, and as large
     everywhere, it is believed; of others up to the lower quartile of all, since what lies lower in
     many columns is hardly smoothness. Four fifths of it are taken.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.
+        observed: Cells that were not filled in, `(n, d)`; all unless given.
         seed: Of the halves, and where the mixtures begin.
 
     Returns:
-        `RowNoise`; all 0 for fewer than 100 rows.
+        `RowNoise`; all 0 for fewer than 300 rows.
 
     Source:
         Extreme deconvolution: Bovy, Hogg and Roweis 2011. Fixed point of a variance: MacKay 1992.
@@ -84,18 +98,22 @@ def row_noise(z: Floats, *, seed: int = 0) -> RowNoise:
     rows, columns = z.shape
     if rows < FEWEST_ROWS:
         return RowNoise(np.zeros(columns), np.zeros(columns))
-    z = z[:: -(-rows // MOST_ROWS)]
+    every = -(-rows // MOST_ROWS)
+    z, seen = z[::every], (np.ones(z.shape, bool) if observed is None else observed)[::every]
     rng = np.random.default_rng(seed)
-    exact = np.array([repeats(z[:, j]) > EVEN for j in range(columns)])
+    exact = np.array([repeats(z[seen[:, j], j]) > EVEN for j in range(columns)])
     of_column = min(COMPONENTS_OF_COLUMN, len(z) // 40)
     alone = [
         _ceiling(z[:, [j]], np.full(1, 0.25), of_column, STEPS_OF_COLUMN, rng)
         for j in range(columns)
     ]
     ceiling = np.where(exact, 0, np.concatenate([found.variance for found in alone]))
+    if np.quantile(ceiling, QUIETEST) > SMOOTH and not few_factors(z):
+        return RowNoise(np.zeros(columns), ceiling)
     joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
     ceiling = np.where(exact, 0, joint.variance)
-    even = _as_noise_would(joint.deviations, z)
+    even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
+    even &= BELIEVED * ceiling * joint.precision > MUCH
     taken = BELIEVED * np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
     told = (ceiling > LEAST) & (ceiling < LARGEST) & (taken * joint.precision > LITTLE)
     taken = np.where(told, taken, 0)
@@ -193,3 +211,41 @@ def repeats(column: Floats, reach: int = 3) -> float:
         at = np.minimum(np.searchsorted(places, places + distance), len(places) - 1)
         near += (counts * counts[at])[places[at] == places + distance].sum()
     return float((counts * (counts - 1) / 2).sum() / max(near / reach / 2, 0.5))
+
+
+def few_factors(z: Floats) -> bool:
+    """Whether few common factors and a part of each column's own explain the correlations.
+
+    At least one, and so few that the covariance has fewer free numbers than any one has, and Schwarz's criterion
+    prefers it: noise on columns that depend on each other looks like that, and hardly anything
+    else that is Gaussian does.
+
+    Source:
+        Maximum likelihood of factor analysis by its concentrated form: Joereskog 1967.
+    """
+    rows, columns = z.shape
+    # Columns that are sums of others have a singular one: then each gets a little of its own.
+    correlation = np.corrcoef(z.T).reshape(columns, columns) + LEAST * np.eye(columns)
+    for factors in range(columns):
+        spared = ((columns - factors) ** 2 - columns - factors) / 2
+        if spared < 1:
+            return False
+        if rows * _misfit(correlation, factors) < np.log(rows) * spared:
+            return factors > 0
+    return False
+
+
+def _misfit(correlation: Floats, factors: int) -> float:
+    """Twice the loss of log-likelihood per row, against a covariance without structure."""
+    if factors == 0:
+        return -float(np.linalg.slogdet(correlation)[1])
+    own = 1 / np.diag(np.linalg.inv(correlation))
+
+    def loss(log_own: Floats) -> float:
+        unit = np.exp(-log_own / 2)
+        left = np.linalg.eigvalsh(correlation * np.outer(unit, unit))[: len(unit) - factors]
+        return float((left - 1 - np.log(left)).sum())
+
+    bounds = [(np.log(LEAST / 2), 0.0)] * len(own)
+    begin = np.log(np.clip(own, LEAST / 2, 1))
+    return float(minimize(loss, begin, bounds=bounds, method="L-BFGS-B").fun)
