@@ -36,8 +36,8 @@ def registered():
     return [
         Method("nothing", "control", nothing),
         refinement("refine", ours.default),
-        refinement("refine auto", ours.auto, kinds=SERIES),
-        refinement("refine auto told", ours.auto_told, kinds=SERIES, told=True),
+        refinement("refine auto", ours.auto),
+        refinement("refine auto told", ours.auto_told, told=True),
         refinement("refine gauss_newton", ours.gauss_newton),
         refinement("refine told", ours.told_the_noise, told=True),
         black_box("denograd 1.1.0", package.version_1),

@@ -29,7 +29,7 @@ def told_the_noise(noisy, problem: Problem):
 
 
 def auto(noisy, problem: Problem):
-    """The noise of a series found by itself."""
+    """The noise found by itself."""
     return refined(noisy, problem, rule="auto")
 
 
