@@ -195,7 +195,6 @@ def test_another_model_than_the_linear_one(weather):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"target": "temp"}, "rows have none"),
         ({"window": 4, "impute": True}, "fills no missing cell"),
         ({"window": 4, "step_size": 0.1}, "leave step_size out"),
         ({"window": 4, "tolerance": 0.1}, "leave tolerance out"),

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Model
-from denograd_jax.calibration import density_of, series_noise, spikes
+from denograd_jax.calibration import density_of, expected_gain, series_noise, spikes
 
-__all__ = ["FoundNoise", "find_noise", "without_spikes"]
+__all__ = ["FoundNoise", "find_noise", "noise_in_words", "without_spikes"]
 
 
 class FoundNoise(NamedTuple):
@@ -21,11 +21,18 @@ class FoundNoise(NamedTuple):
             from signal.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
         spikes: How many cells of each column are spikes, `(n,)`.
+        precision: Of a cell given all others, on average, `(n,)`.
     """
 
     variance: NDArray[np.float64]
     covariance: NDArray[np.float64]
     spikes: NDArray[np.intp]
+    precision: NDArray[np.float64]
+
+    @property
+    def likely(self) -> NDArray[np.float64]:
+        """Best guess of the noise's variance, `(n,)`."""
+        return self.variance
 
     @property
     def scale(self) -> NDArray[np.float64]:
@@ -40,9 +47,17 @@ class FoundNoise(NamedTuple):
         aside = aside if cells else ""
         if not found.size:
             return f"none that could be told from the signal{aside}"
-        least, most = found.min(), found.max()
-        many = f"{found.size} of {movable.sum()} columns"
-        return f"{least:.2g} to {most:.2g} standard deviations found, in {many}{aside}"
+        gain = expected_gain(self.likely, self.variance, self.precision)
+        return f"{noise_in_words(found, movable, gain)}{aside}"
+
+
+def noise_in_words(
+    found: NDArray[np.float64], movable: NDArray[np.bool_], gain: float
+) -> str:
+    """Standard deviations that were found, in how many columns, and the part that should go."""
+    sizes = f"{found.min():.2g} to {found.max():.2g} standard deviations"
+    many = f"{found.size} of {movable.sum()} columns"
+    return f"{sizes} found in {many}, of which about {gain:.0%} should come off"
 
 
 def find_noise(model: Model, reading: Reading) -> FoundNoise:
@@ -68,8 +83,12 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
         table.standardised()[order], score[order], timeline.segments, layout.span
     )
     replaced = np.nan_to_num(table.values) != np.nan_to_num(given.table.values)
+    squares = np.where(np.isnan(table.values), np.nan, score)[order] ** 2
     return FoundNoise(
-        np.where(table.movable, variance, 0), density.covariance, replaced.sum(axis=0)
+        np.where(table.movable, variance, 0),
+        density.covariance,
+        replaced.sum(axis=0),
+        np.nan_to_num(np.nanmean(squares, axis=0)),
     )
 
 

@@ -29,11 +29,14 @@ class Origin(NamedTuple):
         reading: The data as it was given and read.
         constraints: What its values obey.
         outcome: What the steps came to.
+        noise: Standard deviation of the noise in standardised units, where it was told, `(N, n)` or
+            `(1, n)`.
     """
 
     reading: Reading
     constraints: Constraints
     outcome: Outcome
+    noise: Floats | None = None
 
     @property
     def shown(self) -> NDArray[np.intp]:
@@ -75,7 +78,7 @@ def record(
     """Say in the user's words what came out."""
     return assemble(
         fitted,
-        Origin(reading, plan.constraints, outcome),
+        Origin(reading, plan.constraints, outcome, plan.noise),
         lag=plan.lag if plan.causal else None,
         dry_run=plan.dry_run,
         settings=_settings(fitted, reading, plan),

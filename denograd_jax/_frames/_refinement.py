@@ -5,6 +5,7 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -233,6 +234,38 @@ class Refinement:
         return (
             f"yes, a value may depend on the {self.lag} {rows} behind it, and on none after those"
         )
+
+    @functools.cached_property
+    def standard_errors(self) -> pd.DataFrame:
+        """Standard deviation of each refined cell around its clean value, for the rule "auto".
+
+        In the user's units, with the columns of `before`; NaN where nothing is known of the noise,
+        and in missing and frozen cells. They hold as far as the noise is Gaussian and was found, or
+        told, aright; values cut off by bounds, `max_change` or whole numbers are farther off.
+
+        Look-ahead: as the refinement's.
+
+        Raises:
+            UnsupportedError: After another rule, a causal refinement, or one that was loaded
+                without its model.
+
+        Source:
+            Second-order form of Tweedie's formula: Robbins 1956, Efron 2011.
+        """
+        from denograd_jax._frames._uncertainty import standard_errors
+
+        return standard_errors(self)
+
+    def interval(self, level: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Where the clean values lie with this probability: least and largest, by `standard_errors`.
+
+        Raises:
+            UnsupportedError: As `standard_errors`; or a level that is not between 0 and 1.
+        """
+        if not isinstance(level, float | int) or not 0 < level < 1:
+            raise UnsupportedError(f"level must be between 0 and 1, not {level!r}.")
+        reach = NormalDist().inv_cdf((1 + level) / 2) * self.standard_errors
+        return self.after - reach, self.after + reach
 
     @functools.cached_property
     def sigmas(self) -> Floats:

@@ -8,11 +8,18 @@ from numpy.typing import NDArray
 
 from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._imputation import predictions
+from denograd_jax._frames._noise_found import noise_in_words
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Loss, Model
 from denograd_jax.backbones import LEAST_NOISE, Mixture, fit_mixture, judge
-from denograd_jax.calibration import covariance_of_rows, expected_cells, mixture_size, row_noise
+from denograd_jax.calibration import (
+    covariance_of_rows,
+    expected_cells,
+    expected_gain,
+    mixture_size,
+    row_noise,
+)
 from denograd_jax.models import (
     MixtureParams,
     joint,
@@ -35,7 +42,9 @@ class RowDensity(NamedTuple):
 
     Attributes:
         variance: Of each column's noise, `(n,)`; 0 where nothing tells it from the signal.
+        likely: Best guess of it, `(n,)`, of which the variance is a cautious part.
         ceiling: The most that it could be, `(n,)`.
+        precision: Of a cell given the rest of its row, on average, `(n,)`.
         spread: Covariance of the columns, `(n, n)`, by which missing cells are filled.
         weights: Of the K components of a mixture of Gaussians over some columns, `(K,)`.
         means: `(K, m)`.
@@ -47,7 +56,9 @@ class RowDensity(NamedTuple):
     """
 
     variance: Floats
+    likely: Floats
     ceiling: Floats
+    precision: Floats
     spread: Floats
     weights: Floats
     means: Floats
@@ -108,19 +119,16 @@ class RowDensity(NamedTuple):
         y[real] = z[np.ix_(rows, problem.targets)]
         return dataclasses.replace(problem, x=x, y=y)
 
-    def doubt(self, reading: Reading, variance: Floats) -> Floats:
-        """Posterior variance of each clean cell of the table `(N, n)`, given the noise's.
-
-        Robbins's and Efron's second-order formula: `v + v^2 * d2 log p / dz2`.
+    def curvature(self, reading: Reading) -> tuple[Floats, Floats]:
+        """Gradient of the mixture's log-density by each cell of the table, and minus its derivative
+        by the same cell, `(N, n)` each; 0 in columns that it does not know.
         """
-        z = self.filled(reading)[:, self.columns]
-        v = np.broadcast_to(variance, (len(z), variance.shape[1]))[:, self.columns]
-        seen = judge(self.mixture, z)
+        seen = judge(self.mixture, self.filled(reading)[:, self.columns])
         squares = np.einsum("kn,knd->nd", seen.shares, seen.pulls**2)
-        curvature = squares - seen.score**2 - seen.precision
-        found = np.zeros(reading.table.values.shape)
-        found[:, self.columns] = np.clip(v + v**2 * curvature, 0, v)
-        return found
+        score, precision = np.zeros((2, *reading.table.values.shape))
+        score[:, self.columns] = seen.score
+        precision[:, self.columns] = seen.precision - (squares - seen.score**2)
+        return score, precision
 
     def with_residuals(self, model: Model, problem: Problem, reading: Reading) -> "RowDensity":
         """The same for another model of the targets, by its residuals on these rows."""
@@ -139,8 +147,8 @@ class RowDensity(NamedTuple):
         found = np.sqrt(self.variance[self.variance > 0])
         if not found.size:
             return "none that could be told from the signal"
-        many = f"{found.size} of {movable.sum()} columns"
-        return f"{found.min():.2g} to {found.max():.2g} standard deviations found, in {many}"
+        gain = expected_gain(self.likely, self.variance, self.precision)
+        return noise_in_words(found, movable, gain)
 
 
 def find_row_density(
@@ -161,16 +169,17 @@ def find_row_density(
     observed = table.standardised()
     spread = covariance_of_rows(observed)
     z = expected_cells(observed, spread)
-    variance, ceiling = np.zeros((2, len(table.labels)))
+    variance, likely, ceiling, precision = np.zeros((4, len(table.labels)))
     moving = np.flatnonzero(table.movable)
     seen = ~np.isnan(observed)
     if told is None:
         rows = _to_judge(seen[:, moving])
         judged = np.ix_(rows, moving)
         noise = row_noise(z[judged], observed=seen[judged], seed=seed)
-        variance[moving], ceiling[moving] = noise
+        variance[moving], likely[moving], ceiling[moving] = noise
     else:
-        variance[moving] = ceiling[moving] = (told**2).mean(axis=0)[moving]
+        variance[moving] = (told**2).mean(axis=0)[moving]
+        likely = ceiling = variance
     inputs = [j for j in problem.inputs if _distinct(table.values[:, j]) > 2]
     columns = np.array([*inputs, *problem.targets], np.intp)
     informative = seen[:, columns].any(axis=1)
@@ -178,8 +187,10 @@ def find_row_density(
         z = z[informative]
     z = z[:, columns]
     density = fit_mixture(z, ceiling[columns], mixture_size(*z.shape), seed=seed)
+    precision[columns] = judge(density, z).precision.mean(axis=0)
     q = len(problem.targets)
-    found = RowDensity(variance, ceiling, spread, *density, columns, np.array(q), np.eye(q))
+    about = variance, likely, ceiling, precision, spread
+    found = RowDensity(*about, *density, columns, np.array(q), np.eye(q))
     return found.with_residuals(found.regression(), problem, reading)
 
 

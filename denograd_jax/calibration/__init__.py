@@ -7,6 +7,7 @@ from denograd_jax.calibration._noise_scales import series_noise
 from denograd_jax.calibration._nugget import nugget
 from denograd_jax.calibration._row_noise import RowNoise, mixture_size, row_noise
 from denograd_jax.calibration._spikes import Spikes, spikes
+from denograd_jax.calibration._strength import error_after, expected_gain
 
 __all__ = [
     "Density",
@@ -15,7 +16,9 @@ __all__ = [
     "Spikes",
     "covariance_of_rows",
     "density_of",
+    "error_after",
     "expected_cells",
+    "expected_gain",
     "information_of",
     "mixture_size",
     "nugget",

@@ -53,10 +53,12 @@ class RowNoise(NamedTuple):
     Attributes:
         variance: Of each column's noise, `(d,)`, as far as it is to be believed; 0 where nothing
             tells it from the signal.
+        likely: Best guess of that, `(d,)`, of which the variance is a cautious part.
         ceiling: The most that it could be, `(d,)`.
     """
 
     variance: Floats
+    likely: Floats
     ceiling: Floats
 
 
@@ -97,7 +99,7 @@ def row_noise(
     """
     rows, columns = z.shape
     if rows < FEWEST_ROWS:
-        return RowNoise(np.zeros(columns), np.zeros(columns))
+        return RowNoise(*np.zeros((3, columns)))
     every = -(-rows // MOST_ROWS)
     z, seen = z[::every], (np.ones(z.shape, bool) if observed is None else observed)[::every]
     rng = np.random.default_rng(seed)
@@ -109,7 +111,7 @@ def row_noise(
     ]
     ceiling = np.where(exact, 0, np.concatenate([found.variance for found in alone]))
     if np.quantile(ceiling, QUIETEST) > SMOOTH and not few_factors(z):
-        return RowNoise(np.zeros(columns), ceiling)
+        return RowNoise(*np.zeros((2, columns)), ceiling)
     joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
     ceiling = np.where(exact, 0, joint.variance)
     even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
@@ -118,7 +120,8 @@ def row_noise(
     told = (ceiling > LEAST) & (ceiling < LARGEST) & (taken * joint.precision > LITTLE)
     taken = np.where(told, taken, 0)
     share = _least_likely_enough(z, taken, ~even, seed)
-    return RowNoise(np.where(even, taken, share * taken), ceiling)
+    taken = np.where(even, taken, share * taken)
+    return RowNoise(taken, taken / BELIEVED, ceiling)
 
 
 class _Ceiling(NamedTuple):

@@ -84,8 +84,9 @@ def mixture_regression(
         )
     split = whole - targets
     xx, xy, yy = c[:, :split, :split], c[:, :split, split:], c[:, split:, split:]
+    whitening_x = _whitening(xx)
     slope = np.linalg.solve(xx, xy).transpose(0, 2, 1)
-    whitening_x, whitening_y = _whitening(xx), _whitening(yy - slope @ xy)
+    whitening_y = _whitening(yy - slope @ xy)
     determinants = np.log(np.diagonal(whitening_x, axis1=1, axis2=2)).sum(axis=1)
     params = (
         np.log(w / w.sum()) + determinants - split / 2 * np.log(2 * np.pi),
@@ -115,9 +116,12 @@ def mixture(model: Model) -> Model:
 
 def _whitening(covariances: Any) -> Any:
     try:
-        return np.linalg.inv(np.linalg.cholesky(covariances))
+        found = np.linalg.inv(np.linalg.cholesky(covariances))
     except np.linalg.LinAlgError:
-        raise ShapeError("covariances must be positive definite.") from None
+        found = np.full_like(covariances, np.nan)
+    if not np.isfinite(found).all():
+        raise ShapeError("covariances must be positive definite.")
+    return found
 
 
 def _expected(params: MixtureParams, x: Instance) -> Target:

@@ -1,0 +1,106 @@
+"""What a density says of each cell: how far off it is, and how sharply it is pinned down."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from denograd_jax._frames._noise_found import FoundNoise, without_spikes
+from denograd_jax._frames._reading import Reading
+from denograd_jax._frames._row_density import RowDensity
+from denograd_jax._types import Model
+from denograd_jax.calibration import density_of, error_after, information_of
+from denograd_jax.errors import UnsupportedError
+from denograd_jax.models import gaussian
+
+if TYPE_CHECKING:
+    from denograd_jax._frames._refinement import Refinement
+
+__all__ = ["Cells", "posterior_variance", "seen_by", "standard_errors"]
+
+Floats = NDArray[np.float64]
+
+
+class Cells(NamedTuple):
+    """Of each cell of a table, in standardised units, `(N, n)`; NaN where none is observed.
+
+    Attributes:
+        score: Gradient of the log-density of the noisy data.
+        precision: Minus its derivative by the same cell; its inverse is the variance of the cell
+            given all others.
+        replaced: Cells that stood out as spikes; the density is of what stands in for them.
+    """
+
+    score: Floats
+    precision: Floats
+    replaced: NDArray[np.bool_]
+
+
+def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> Cells:
+    """What the density that the rule "auto" works with says of data.
+
+    Args:
+        model: Of the targets, in standardised units.
+        noise: What was found with it.
+        reading: The data.
+    """
+    values = reading.table.values
+    movable = np.broadcast_to(reading.table.movable, values.shape)
+    if isinstance(noise, RowDensity):
+        score, precision = noise.curvature(reading)
+        replaced = np.zeros(values.shape, bool)
+    else:
+        cleaned = without_spikes(reading, movable)
+        replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
+        problem = cleaned.pose(movable)
+        density = density_of(model, problem.layout, problem.arrays)
+        whole = gaussian(model, noise.covariance)
+        found = information_of(whole, problem.layout, problem.arrays)
+        columns = values.shape[1]
+        score = problem.to_table(density.score_x, density.score_y, columns)
+        precision = problem.to_table(found.x, found.y, columns)
+    gone = np.isnan(values)
+    return Cells(np.where(gone, np.nan, score), np.where(gone, np.nan, precision), replaced)
+
+
+def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
+    """Mean square error of each cell after one step, in squared standardised units, `(N, n)`.
+
+    Where all of the noise was taken that is the posterior variance, `v - v^2 h` (Robbins 1956,
+    Efron 2011). A cell that was replaced is known by all others alone, `1 / h`.
+
+    Args:
+        cells: What the density says of them.
+        taken: Variance that the step took for the noise's, `(1, n)` or `(N, n)`.
+        noise: Best guess of that variance, of the same shape.
+    """
+    h = cells.precision
+    error = np.minimum(error_after(noise, taken, h, np.maximum(h, 0)), noise)
+    with np.errstate(divide="ignore"):
+        return np.where(cells.replaced, 1 / h, error)
+
+
+def standard_errors(refinement: "Refinement") -> pd.DataFrame:
+    """See `Refinement.standard_errors`."""
+    found, origin = refinement.fitted.noise, refinement.origin
+    if refinement.settings.get("rule") != "auto" or found is None:
+        raise UnsupportedError(
+            'error bars come from what the rule "auto" knows of the noise: refine(..., rule="auto").'
+        )
+    if refinement.lag is not None:
+        raise UnsupportedError("error bars are for refinements that look ahead: leave causal out.")
+    reading, shown = origin.reading, origin.shown
+    told = None if origin.noise is None else origin.noise**2
+    taken = found.variance[None] if told is None else told
+    noise = found.likely[None] if told is None else told
+    cells = seen_by(refinement.fitted.model, found, reading)
+    if told is not None:  # spikes are looked for only where nothing is told
+        cells = cells._replace(replaced=np.zeros_like(cells.replaced))
+    variance = posterior_variance(cells, taken, noise)
+    if told is None:
+        variance = np.where((noise > 0) | cells.replaced, variance, np.nan)
+    deviation = np.sqrt(variance) * reading.table.scale
+    return pd.DataFrame(
+        deviation[:, shown], index=refinement.before.index, columns=refinement.before.columns
+    )
