@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from denograd_jax._core._refiner import Info, Refiner, State, refiner
     from denograd_jax._core._run import History, Solution, Status, run
     from denograd_jax._denograd import DenoGrad
+    from denograd_jax._frames._calibration import Calibration, calibrate
     from denograd_jax._frames._fitted import Fitted, fit
     from denograd_jax._frames._online import OnlineRefiner
     from denograd_jax._frames._refine import refine
@@ -38,6 +39,7 @@ _HOMES = {
     "CausalRefiner": "_core._causal",
     "DenoGrad": "_denograd",
     "DenogradError": "errors",
+    "Calibration": "_frames._calibration",
     "Fitted": "_frames._fitted",
     "History": "_core._run",
     "Info": "_core._refiner",
@@ -55,6 +57,7 @@ _HOMES = {
     "as_model": "models",
     "causal_refiner": "_core._causal",
     "constrained": "_core._constrained",
+    "calibrate": "_frames._calibration",
     "fit": "_frames._fitted",
     "global_refiner": "_core._global",
     "input_gradients": "_core._instances",
@@ -77,6 +80,7 @@ _MODULES = (
 )
 
 __all__ = [
+    "Calibration",
     "Causal",
     "CausalRefiner",
     "DenoGrad",
@@ -97,6 +101,7 @@ __all__ = [
     "Status",
     "as_model",
     "backbones",
+    "calibrate",
     "calibration",
     "causal_refiner",
     "constrained",

@@ -17,6 +17,7 @@ from denograd_jax._frames import _changes
 from denograd_jax.errors import ShapeError, UnsupportedError
 
 if TYPE_CHECKING:
+    from denograd_jax._frames._calibration import Calibration
     from denograd_jax._frames._fitted import Fitted
     from denograd_jax._frames._recording import Origin
 
@@ -255,6 +256,20 @@ class Refinement:
         from denograd_jax._frames._uncertainty import standard_errors
 
         return standard_errors(self)
+
+    @functools.cached_property
+    def calibration(self) -> "Calibration":
+        """How noisy each column was found, and the error that is left after corrections of other
+        strengths; see `calibrate`.
+
+        Raises:
+            UnsupportedError: After another rule than "auto".
+        """
+        from denograd_jax._frames._calibration import calibration_of
+
+        if self.settings.get("rule") != "auto":
+            raise UnsupportedError('a calibration comes with the rule "auto".')
+        return calibration_of(self.fitted, self.origin.reading, self.origin.noise)
 
     def interval(self, level: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Where the clean values lie with this probability: least and largest, by `standard_errors`.
