@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 
 from denograd_jax._core._run import Status
+from denograd_jax._frames._calibration import STRENGTHS, Calibration
 from denograd_jax._frames._refinement import Evidence, Refinement
 
 __all__ = [
     "gap_table",
     "long_refinement",
     "made_refinement",
+    "noise_refinement",
     "rows_refinement",
     "series_refinement",
 ]
@@ -126,3 +128,31 @@ def long_refinement(rows=1_000_000, columns=6):
             }
         ),
     )
+
+
+def noise_refinement(noise=(2.0, 0.5, np.nan), names=("price", "area", "idle"), spikes=0, **fields):
+    """A table refined by the rule "auto", with what it is taken to know of noise.
+
+    Half of the noise is taken off each column that has any; in the last so many cells are spikes.
+    """
+    rng = np.random.default_rng(4)
+    before = pd.DataFrame(rng.normal(size=(40, len(names))) * 10, columns=list(names))
+    noise = np.array(noise)
+    known = np.isfinite(noise)
+    after = before * np.where(known, 0.9, 1)
+    after.iloc[:spikes, -1] = 0.0
+    settings = {"rule": "auto", "noise": "found"}
+    refinement = made_refinement(before, after, **{"settings": settings} | fields)
+    errors = np.tile(noise / 2, (len(before), 1))
+    errors[:spikes, -1] = 3.0
+    # The properties are cached, and so are taken from here.
+    vars(refinement)["standard_errors"] = before * 0 + errors
+    found = pd.DataFrame(
+        {"noise": noise, "sigmas": noise / 10, "off": np.where(known, 0.5, 0)},
+        index=pd.Index(names, tupleize_cols=False, name="column"),
+    )
+    left = 1 - STRENGTHS + 0.75 / 2 * STRENGTHS**2 if known.any() else np.ones(len(STRENGTHS))
+    curve = pd.DataFrame({"strength": STRENGTHS, "error": np.sqrt(left)})
+    gain = 1 - float(curve["error"][10])
+    vars(refinement)["calibration"] = Calibration(found, curve, gain, None)
+    return refinement

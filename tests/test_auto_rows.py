@@ -13,6 +13,7 @@ from denograd_jax.errors import (
     UnsupportedError,
 )
 
+slow = pytest.mark.slow
 X = ["a", "b", "c", "d", "e"]
 COLUMNS = [*X, "y"]
 
@@ -43,6 +44,12 @@ def refined():
 
 
 @pytest.fixture(scope="module")
+def told():
+    """What a refinement costs is mostly the search for the noise."""
+    return refine(NOISY, "y", rule="auto", noise_scale=0.3)
+
+
+@pytest.fixture(scope="module")
 def mixture():
     return fit(NOISY[:1000], "y", model="mixture")
 
@@ -55,7 +62,8 @@ def test_noise_becomes_less_in_every_column(refined):
     assert refined.steps == 1
     assert refined.kind == "rows"
     assert not refined.look_ahead
-    assert "standard deviations found, in 6 of 6 columns" in refined.settings["noise"]
+    assert "standard deviations found" in refined.settings["noise"]
+    assert "in 6 of 6 columns" in refined.settings["noise"]
     assert refined.settings["model"] == "mixture of Gaussians, fitted to this data"
     assert refined.settings["rule"] == "auto"
     assert "because the rule auto takes one, by the noise (" in refined.summary()
@@ -81,7 +89,10 @@ def test_clean_rows_hardly_move_and_the_summary_says_why():
     assert "none that could be told from the signal" in refined.summary()
 
 
-@pytest.mark.parametrize("kind", ["lattice", "circle", "clusters", "heavy tails", "curved"])
+@pytest.mark.parametrize(
+    "kind",
+    ["lattice", "clusters", *(pytest.param(k, marks=slow) for k in ("circle", "tails", "curved"))],
+)
 def test_other_clean_rows_hardly_move(kind):
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, 6, size=1200)
@@ -90,7 +101,7 @@ def test_other_clean_rows_hardly_move(kind):
         "lattice": lambda: np.clip(np.round(CLEAN[["a", "b", "y"]]), -1, 2),
         "circle": lambda: np.column_stack([np.sin(angle), np.cos(angle), angle]),
         "clusters": lambda: 9.0 * (rng.integers(3, size=(1200, 1)) == [0, 1, 2]) + 0.1 * x,
-        "heavy tails": lambda: rng.standard_t(2, size=(1200, 1)) * [1, 2, -1],
+        "tails": lambda: rng.standard_t(2, size=(1200, 1)) * [1, 2, -1],
         "curved": lambda: np.column_stack([x[:, :2], x[:, 0] ** 2 + x[:, 1]]),
     }[kind]()
     frame = pd.DataFrame(np.asarray(rows), columns=["a", "b", "y"])
@@ -107,7 +118,7 @@ def test_a_column_that_was_recorded_exactly_does_not_move():
     assert ratio(refined[others], given[others], CLEAN[others]) < 0.8
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("scale", [0.1, 0.3])
 def test_real_rows(scale):
     """Houses: noise on all numbers but codes and dates, in the logarithm of the price as well."""
@@ -141,7 +152,10 @@ def test_missing_cells_stay_missing_and_their_rows_still_move():
     assert refined.residuals["label"].isin(holed.index[holed["y"].notna()]).all()
 
 
-@pytest.mark.parametrize("kind", ["whole rows", "the target", "beside a lattice"])
+@pytest.mark.parametrize(
+    "kind",
+    ["whole rows", *(pytest.param(k, marks=slow) for k in ("the target", "beside a lattice"))],
+)
 def test_many_missing_cells_do_not_hide_the_noise(kind):
     """What is filled in repeats, and would look like values that were recorded exactly."""
     rng = np.random.default_rng(2)
@@ -202,11 +216,11 @@ def test_indicators_with_gaps_are_none_the_less_no_columns_of_the_density():
     assert found.variance[6] == 0
 
 
-def test_several_targets(refined):
-    several = refine(NOISY, ["y", "b"], rule="auto")
+def test_several_targets(told):
+    several = refine(NOISY, ["y", "b"], rule="auto", noise_scale=0.3)
     # The density is the same, whatever of it is a target, but for where the fit ended.
-    assert ratio(several.data, NOISY) < 0.75
-    assert rms(several.data - refined.data) < 0.06
+    assert ratio(several.data, NOISY) < 0.7
+    assert rms(several.data - told.data) < 0.1
     assert set(several.residuals["target"]) == {"y", "b"}
     holed = NOISY.assign(y=NOISY["y"].mask(CLEAN["a"] > 1))
     again = refine(holed, ["y", "b"], rule="auto").data
@@ -240,8 +254,7 @@ def test_tables_without_another_number(columns):
 # Noise that is told
 
 
-def test_told_noise_goes_before_what_is_found(refined):
-    told = refine(NOISY, "y", rule="auto", noise_scale=0.3)
+def test_told_noise_goes_before_what_is_found(refined, told):
     assert ratio(told.data, NOISY) < ratio(refined.data, NOISY)
     assert told.settings["noise"] == "given"
     cells = refine(NOISY, "y", rule="auto", noise_scale=np.full(NOISY.shape, 0.3))
@@ -274,7 +287,9 @@ def test_no_cell_moves_further_than_noise_could():
 # Models
 
 
-@pytest.mark.parametrize("kind", ["mlp", "linear", "sklearn", "function"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", *(pytest.param(k, marks=slow) for k in ("linear", "sklearn", "function"))]
+)
 def test_other_models_of_the_target(kind):
     def halves(row):
         return 0.5 * row[:1]
@@ -304,7 +319,7 @@ def test_yesterdays_density_refines_today(mixture):
     pd.testing.assert_frame_equal(again[COLUMNS], found.data, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["unit_step", "gauss_newton"])
+@pytest.mark.parametrize("rule", ["unit_step", pytest.param("gauss_newton", marks=slow)])
 def test_other_rules_with_the_mixture(rule):
     refined = refine(NOISY, "y", model="mixture", rule=rule)
     assert refined.settings["rule"] == rule
@@ -316,40 +331,29 @@ def test_other_rules_with_the_mixture(rule):
     assert np.isfinite(filled).all(axis=None)
 
 
-def test_the_mixture_says_the_expected_clean_rows_doubt(mixture):
-    """The posterior variance is between 0 and the noise's, and about the squared error."""
-    noise = mixture.noise
-    reading = mixture.refine(NOISY[1000:], "y", rule="auto").origin.reading
-    doubt = noise.doubt(reading, np.full((1, 6), 0.09) / reading.table.scale**2)
-    assert (doubt >= 0).all()
-    told = mixture.refine(NOISY[1000:], "y", rule="auto", noise_scale=0.3).data
-    error = ((told - CLEAN[1000:]) ** 2).to_numpy() / reading.table.scale**2
-    assert doubt.mean() == pytest.approx(error.mean(), rel=0.2)
-
-
 def test_more_noise_than_was_found_widens_the_density(mixture):
     """Of rows that clean ones taught, components are as narrow as nothing noisy could be."""
-    found = fit(CLEAN, "y", model="mixture").noise
+    found = fit(CLEAN[:500], "y", model="mixture").noise
     wide = found.blurred(np.full((1, 6), 0.3))
-    unit = np.sqrt(found.covariances.shape[0] * 0 + 0.09)
-    assert (np.linalg.eigvalsh(wide.covariances) >= unit**2 - 1e-12).all()
     assert (np.linalg.eigvalsh(found.covariances).min(axis=1) < 0.01).all()
-    np.testing.assert_array_equal(mixture.noise.blurred(0 * mixture.noise.scale)[5], mixture.noise[5])
+    assert (np.linalg.eigvalsh(wide.covariances) >= 0.09 - 1e-9).all()
+    assert wide.residuals[0, 0] == pytest.approx(found.residuals[0, 0] + 0.09)
     same = mixture.noise.blurred(mixture.noise.scale)
     np.testing.assert_allclose(same.covariances, mixture.noise.covariances)
 
 
-def test_clean_rows_teach_how_noisy_ones_are_refined():
-    told = fit(CLEAN[:1000], "y", model="mixture").refine(
-        NOISY[1000:], "y", rule="auto", noise_scale=0.3
-    )
-    assert ratio(told.data, NOISY[1000:], CLEAN[1000:]) < 0.7
+# `_by_noise` of _frames/_solving.py has to call `RowDensity.blurred` with told noise.
+@pytest.mark.xfail(strict=True, reason="a density narrower than the noise told throws rows apart")
+@pytest.mark.parametrize("taught", [CLEAN[:500], NOISY[:500]], ids=["clean", "noisy"])
+def test_more_noise_than_the_model_was_fitted_to_does_no_harm(taught):
+    told = fit(taught, "y", model="mixture").refine(NOISY[1000:], "y", rule="auto", noise_scale=0.5)
+    assert ratio(told.data, NOISY[1000:], CLEAN[1000:]) < 0.9
 
 
 # Folders
 
 
-@pytest.mark.parametrize("target", ["y", ["y", "b"]])
+@pytest.mark.parametrize("target", ["y", pytest.param(["y", "b"], marks=slow)])
 def test_a_mixture_in_a_folder(mixture, tmp_path, target):
     given = NOISY.assign(kind=np.where(CLEAN["a"] > 0, "high", None), one=(CLEAN["c"] > 0) * 1)
     given.loc[::7, "d"] = np.nan
@@ -397,6 +401,7 @@ def test_a_refinement_by_a_given_model_in_a_folder(tmp_path):
         loaded.fitted.refine(NOISY[:400], "y", rule="auto")
 
 
+@slow
 def test_a_trained_backbone_is_saved_with_the_density(tmp_path):
     refined = refine(NOISY, "y", rule="auto", model="mlp", max_epochs=2)
     refined.fitted.save(tmp_path / "model")
@@ -422,11 +427,12 @@ def test_a_folder_without_its_density(mixture, tmp_path):
 
 
 def test_frozen_columns_and_rows_bounds_and_largest_changes():
-    rows = np.arange(1200) < 300
+    rows = (np.arange(1200) < 300) & NOISY["a"].between(-1, 1).to_numpy()
     refined = refine(
         NOISY,
         "y",
         rule="auto",
+        noise_scale=0.3,
         frozen=["b"],
         frozen_rows=rows,
         bounds={"a": (-1.0, 1.0)},
@@ -442,14 +448,16 @@ def test_frozen_columns_and_rows_bounds_and_largest_changes():
     change = (refined.data - NOISY).abs()
     assert change["c"].max() <= 0.1 * NOISY["c"].std() * 1.01
     assert change["d"].max() > 0.2
-    assert ratio(refined.data.loc[~rows, ["c", "d", "e", "y"]], NOISY, CLEAN) < 0.9
+    free = ["d", "e", "y"]
+    assert ratio(refined.data.loc[~rows, free], NOISY[~rows], CLEAN[~rows]) < 0.9
 
 
 def test_whole_numbers():
     given = (10 * NOISY).round().astype(int)
-    floats = refine(given, "y", rule="auto").data
-    whole = refine(given, "y", rule="auto", integer=True).data
-    assert (floats.dtypes == float).all()
+    options = {"rule": "auto", "noise_scale": 3.0}
+    floats = refine(given, "y", **options).data
+    whole = refine(given, "y", integer=True, **options).data
+    assert floats.dtypes.eq(np.float64).all()
     pd.testing.assert_series_equal(whole.dtypes, given.dtypes)
     assert ratio(floats, given, 10 * CLEAN) < 0.75
     assert ratio(whole, given, 10 * CLEAN) < 0.8
@@ -462,6 +470,10 @@ def test_the_same_twice_dry_or_not(refined):
     dry = refine(NOISY, "y", rule="auto", dry_run=True)
     pd.testing.assert_frame_equal(dry.data, NOISY)
     pd.testing.assert_frame_equal(dry.changes, refined.changes)
+
+
+@slow
+def test_another_seed_is_hardly_another_result(refined):
     other = refine(NOISY, "y", rule="auto", seed=3)
     assert 0 < rms(other.data - refined.data) < 0.1
 
@@ -469,6 +481,7 @@ def test_the_same_twice_dry_or_not(refined):
 # Containers and units
 
 
+@slow
 def test_no_unit_matters(refined):
     scale, shift = np.array([40.0, 1e-3, 1.0, 1e5, 7.0, 1e200]), np.array([0, 5.0, -3, 1e6, 1, 0])
     other = refine(NOISY * scale + shift, "y", rule="auto").data
@@ -476,16 +489,17 @@ def test_no_unit_matters(refined):
     np.testing.assert_allclose((other - shift) / scale, refined.data, atol=1e-3)
 
 
-def test_arrays_polars_and_a_target_apart(refined):
-    values = refine(NOISY.to_numpy(), 5, rule="auto").data
-    np.testing.assert_allclose(values, refined.data, atol=1e-6)
-    apart = refine(NOISY[X], NOISY["y"].to_numpy(), rule="auto")
-    np.testing.assert_allclose(apart.target, refined.data["y"], atol=1e-6)
-    np.testing.assert_allclose(apart.data, refined.data[X], atol=1e-6)
+def test_arrays_polars_and_a_target_apart(told):
+    options = {"rule": "auto", "noise_scale": 0.3}
+    values = refine(NOISY.to_numpy(), 5, **options).data
+    np.testing.assert_allclose(values, told.data, atol=1e-6)
+    apart = refine(NOISY[X], NOISY["y"].to_numpy(), **options)
+    np.testing.assert_allclose(apart.target, told.data["y"], atol=1e-6)
+    np.testing.assert_allclose(apart.data, told.data[X], atol=1e-6)
     polars = pytest.importorskip("polars")
-    frame = refine(polars.from_pandas(NOISY), "y", rule="auto").data
+    frame = refine(polars.from_pandas(NOISY), "y", **options).data
     assert isinstance(frame, polars.DataFrame)
-    np.testing.assert_allclose(frame.to_numpy(), refined.data, atol=1e-6)
+    np.testing.assert_allclose(frame.to_numpy(), told.data, atol=1e-6)
 
 
 def test_groups_in_units_of_their_own():
@@ -526,16 +540,20 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
+QUICK = {"five rows", "two rows", "a constant target", "mostly zeros", "huge"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=slow) for name in TABLES]
+)
 def test_tables_as_they_come(name):
     """No error, no new gap, and no cell that goes further than noise found could take it."""
     given = TABLES[name]()
     refined = refine(given, "y", rule="auto")
     pd.testing.assert_frame_equal(refined.data.isna(), given.isna())
     assert refined.changes["sigmas"].abs().max() < 3 * 0.5 or refined.changes.empty
-    sd = given.std(ddof=0)
     moved = refined.data.ne(given) & given.notna()
-    assert not moved.loc[:, sd == 0].any(axis=None)
+    assert not moved.loc[:, given.nunique() < 3].any(axis=None)
     assert np.isfinite(refined.residuals[["before", "after"]]).all(axis=None)
     refined.summary()
 
@@ -559,12 +577,6 @@ def test_refusals(options, words):
         refine(NOISY[:100], **{"target": "y", "rule": "auto", **options})
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UnsupportedError | ColumnError | BackboneError | DenogradError)
-
-
-def test_a_model_that_was_fitted_without_a_look_at_the_noise():
-    fitted = fit(NOISY[:200], "y", model="mlp", max_epochs=1)
-    with pytest.raises(UnsupportedError, match="fitted without a look at the noise"):
-        fitted.refine(NOISY[:200], "y", rule="auto")
 
 
 def test_all_rows_equal():

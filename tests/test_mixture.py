@@ -54,9 +54,7 @@ def likelihood(mixture, z):
 @pytest.mark.parametrize("q", [1, 2])
 def test_the_loss_is_the_log_density_of_whole_rows(dtype, rng, q):
     weights, means, covariances = made_up(rng, 3, q + 2)
-    model = models.mixture(
-        models.mixture_regression(10 * weights, means, covariances, targets=q)
-    )
+    model = models.mixture(models.mixture_regression(10 * weights, means, covariances, targets=q))
     z = rng.normal(size=(20, q + 2)).astype(dtype)
     loss = models.mixture_nll(q)
 
@@ -178,9 +176,7 @@ def test_a_model_with_the_density_of_its_inputs(x64, rng):
     np.testing.assert_allclose(
         jax.vmap(models.joint_nll)(batch, y), of_y - np.log(of_x), rtol=1e-10
     )
-    np.testing.assert_allclose(
-        jax.vmap(models.joint_nll.location)(batch), x @ slope, rtol=1e-10
-    )
+    np.testing.assert_allclose(jax.vmap(models.joint_nll.location)(batch), x @ slope, rtol=1e-10)
     assert models.joint(linear, 2 * covariance, rows).predict is model.predict
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from denograd_jax import metrics
+from denograd_jax import Refinement, metrics, refine
 from denograd_jax.errors import FileError, MissingExtraError
 from denograd_jax.report import (
     _content,
     _diagnostics,
     _explorer,
     _figures,
+    _noise,
     _order,
     _summaries,
     write_report,
@@ -29,6 +30,7 @@ from tests.reports import (
     gap_table,
     long_refinement,
     made_refinement,
+    noise_refinement,
     rows_refinement,
     series_refinement,
 )
@@ -592,6 +594,170 @@ def test_of_many_rows_those_that_changed_most_are_told(tmp_path):
     place = table["names"].index("12345")
     change = told(table["tracks"][0], "change")
     assert change[place] == change.max() > 4
+
+
+@pytest.fixture(scope="module")
+def noisy_table():
+    """Four columns of one signal, with more noise in each than in the one before."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(600, 1))
+    values = 100 * common + [20, 25, 30, 35] * rng.normal(size=(600, 4))
+    return pd.DataFrame(values, columns=["a", "b", "c", "d"])
+
+
+@pytest.fixture(scope="module")
+def automatic(noisy_table):
+    return refine(noisy_table, target="d", rule="auto")
+
+
+def cells_of_noise(page):
+    """Lines of the table of noise; the page has no other of five columns."""
+    first = next(i for i, row in enumerate(page.table_rows) if row[1:2] == ["noise"])
+    lines = page.table_rows[first + 1 :]
+    end = next(i for i, row in enumerate(lines) if row[1] == "one σ")
+    return lines[:end]
+
+
+def test_the_noise_that_auto_found_is_told(tmp_path, automatic):
+    page = Page(written(automatic, tmp_path))
+    assert page.heading_ids[3:6] == ["corrections", "noise", "drift"]
+    calibration = automatic.calibration
+    sizes = calibration.noise["sigmas"]
+    assert f"Noise of {sizes.min():.2g} to {sizes.max():.2g} standard" in page.sentences
+    assert f"about {calibration.gain:.0%} of it should come off. That part is Stein's" in (
+        page.sentences
+    )
+    errors = np.sqrt((automatic.standard_errors**2).mean())
+    assert (errors < calibration.noise["noise"]).all()
+    lines = cells_of_noise(page)
+    assert [line[0] for line in lines] == sizes.sort_values(ascending=False).index.tolist()
+    for column, *told in lines:
+        found = calibration.noise.loc[column]
+        size, error = (float(told[i].replace(",", "")) for i in (0, 3))
+        np.testing.assert_allclose([size, error], [found["noise"], errors[column]], rtol=5e-3)
+        assert told[1:3] == [f"{found['sigmas']:.3f}", f"{found['off']:.1%}"]
+
+
+def test_the_error_left_is_drawn_from_nought(tmp_path):
+    refinement = noise_refinement()
+    source = written(refinement, tmp_path)
+    section = source[source.index('<h2 id="noise">') : source.index('<h2 id="drift">')]
+    assert section.count("<svg") == 1
+    # sqrt(1 - 1 + 0.75 / 2) of the error at strength 1
+    assert "61.2% at strength 1, which is what auto did" in section
+    assert all(f">{text}</text>" in section for text in ("0%", "what auto did", "left as it is"))
+    assert "var(--after)" in section
+    drawn = []
+    curve = refinement.calibration.curve
+
+    def draw(axes):
+        _figures.error_left(axes, strength=curve["strength"].values, error=curve["error"].values)
+        drawn.append((axes.get_ylim(), [line.get_xydata() for line in axes.lines]))
+
+    _figures.inline_svg(draw, name="x", size=(4, 2))
+    (lowest, highest), (line, at_rest, chosen) = drawn[0]
+    assert lowest == 0
+    assert highest > line[:, 1].max()
+    np.testing.assert_array_equal(line, curve)
+    np.testing.assert_allclose([*at_rest[0], *chosen[0]], [0, 1, 1, np.sqrt(0.375)])
+
+
+def test_noise_that_is_not_known_is_said_to_be(tmp_path):
+    page = Page(written(noise_refinement(), tmp_path))
+    assert "Noise of 0.05 to 0.2 standard deviations was found in 2 of 3 columns" in page.sentences
+    assert cells_of_noise(page) == [
+        ["price", "2.00", "0.200", "50.0%", "1.00"],
+        ["area", "0.500", "0.050", "50.0%", "0.250"],
+        ["idle", "not known", "not known", "0.0%", "not known"],
+    ]
+
+
+def test_no_noise_found_is_said(tmp_path):
+    page = Page(written(noise_refinement([np.nan] * 3), tmp_path))
+    left = "No noise could be told from the signal, so the data was left as it is"
+    assert f"Noise {left}. This was judged without clean data. How far" in page.sentences
+    page = Page(written(noise_refinement([np.nan] * 3, spikes=2), tmp_path))
+    assert f"{left}, but for 2 cells that stood out as spikes." in page.sentences
+    told = ["idle", "not known", "not known", "0.0%", "3.00 (2 spikes)"]
+    assert cells_of_noise(page) == [told]
+    assert "2 more columns have less noise, or none that is known." in page.sentences
+
+
+def test_noise_that_was_given_is_said_to_be(tmp_path, noisy_table):
+    told = dict.fromkeys("abc", 0.0) | {"d": 30.0}
+    page = Page(written(refine(noisy_table, target="d", rule="auto", noise_scale=told), tmp_path))
+    assert re.search(r"Noise of 0.2\d standard deviations was given for 1 of 4", page.sentences)
+    d, *others = cells_of_noise(page)
+    assert d[:2] == ["d", "30.0"]
+    assert {tuple(line[1:]) for line in others} == {("none", "none", "0.0%", "0")}
+
+
+def test_labels_in_the_table_of_noise_cannot_break_out(tmp_path):
+    labels = [EVIL, ("a", 1), "c" * 10_000]
+    refinement = noise_refinement(names=labels)
+    source = written(refinement, tmp_path)
+    page = Page(source)
+    assert page.count("script") == 5
+    cut = "c" * 79 + "…"
+    assert [line[0] for line in cells_of_noise(page)] == [EVIL, "('a', 1)", cut]
+    assert "c" * 81 not in source
+
+
+def test_the_table_of_noise_is_cut(tmp_path):
+    names = [f"c{i}" for i in range(130)]
+    page = Page(written(noise_refinement(np.linspace(1, 2, 130), names), tmp_path))
+    lines = cells_of_noise(page)
+    assert [line[0] for line in lines] == names[:-101:-1]
+    assert "30 more columns have less noise" in page.sentences
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"settings": {"rule": "unit_step"}},
+        {"settings": {"rule": "given"}},
+        {"lag": 2, "kind": "series"},
+        {"lag": 0, "kind": "series"},
+    ],
+    ids=["unit step", "given rule", "lag", "causal"],
+)
+def test_no_noise_is_told_of_other_refinements(tmp_path, fields):
+    page = Page(written(noise_refinement(**fields), tmp_path))
+    assert "noise" not in page.heading_ids
+
+
+def test_a_loaded_refinement_tells_noise_if_it_has_its_model(tmp_path, automatic, noisy_table):
+    def reloaded(refinement):
+        refinement.save(tmp_path / "saved", overwrite=True)
+        return Refinement.load(tmp_path / "saved")
+
+    found, again = (_noise.noise_of(r, 9) for r in (automatic, reloaded(automatic)))
+    assert again.told == found.told
+    numbers = [[line[1:] for line in noise.lines] for noise in (found, again)]
+    np.testing.assert_allclose(*numbers, rtol=1e-6)
+    model = lambda x: x.sum(axis=-1, keepdims=True) / 3  # noqa: E731
+    given = refine(noisy_table, target="d", model=model, rule="auto")
+    assert _noise.noise_of(given, 9) is not None
+    assert _noise.noise_of(reloaded(given), 9) is None
+    told = refine(noisy_table, target="d", rule="auto", noise_scale=30.0)
+    assert _noise.noise_of(reloaded(told), 9) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0, "0"),
+        (np.nan, "not known"),
+        (99.96, "100"),
+        (123_456.0, "123,000"),
+        (5.999, "6.00"),
+        (0.0123456, "0.0123"),
+        (1.5e-7, "1.50e-07"),
+        (1e20, "1.00e+20"),
+    ],
+)
+def test_estimates_have_three_digits(number, text):
+    assert _noise.estimate(number) == text
 
 
 def test_a_line_is_broken_where_time_jumps():

@@ -10,7 +10,13 @@ import pytest
 
 from denograd_jax.report import write_report
 from tests.devtools import Browser
-from tests.reports import long_refinement, made_refinement, rows_refinement, series_refinement
+from tests.reports import (
+    long_refinement,
+    made_refinement,
+    noise_refinement,
+    rows_refinement,
+    series_refinement,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -32,10 +38,11 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A page each of a table, of a panel with gaps, and of a series too long to be told whole."""
+    """A page each of a table, of one refined by "auto", of a panel with gaps, of a long series."""
     folder = tmp_path_factory.mktemp("pages")
     refinements = {
         "table": rows_refinement(),
+        "auto": noise_refinement(),
         "panel": series_refinement(),
         "series": long_refinement(60_000, 2),
     }
@@ -93,7 +100,7 @@ def middle_of_charts(tab):
     return left + width / 2, top + 120
 
 
-@pytest.mark.parametrize("name", ["table", "panel", "series"])
+@pytest.mark.parametrize("name", ["table", "auto", "panel", "series"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_page_loads_without_complaint(browser, pages, name, dark):
     with browser.tab(pages[name], dark=dark) as tab:
@@ -105,7 +112,7 @@ def test_the_page_loads_without_complaint(browser, pages, name, dark):
             return [...root.querySelectorAll("*")].reduce((n, e) =>
                 n + (e.tagName === "CANVAS") + (e.shadowRoot ? count(e.shadowRoot) : 0), 0);
         })(document)"""
-        assert tab.evaluate(canvases) >= (3 if name == "table" else 7)
+        assert tab.evaluate(canvases) >= (7 if name in ("panel", "series") else 3)
 
 
 def test_complaints_are_seen(browser, pages, tmp_path):
@@ -236,7 +243,7 @@ def test_corrections_are_searched(browser, pages):
         assert tab.evaluate("document.getElementById('more').hidden")
 
 
-@pytest.mark.parametrize(("name", "pictures"), [("table", 7), ("panel", 8)])
+@pytest.mark.parametrize(("name", "pictures"), [("table", 7), ("auto", 6), ("panel", 8)])
 def test_without_scripts_the_figures_and_tables_are_read(browser, pages, name, pictures):
     with browser.tab(pages[name], scripts=False) as tab:
         seen = """[...document.querySelectorAll("svg")].filter(e => e.clientWidth > 100).length"""
@@ -261,10 +268,11 @@ def test_charts_follow_the_colours_of_the_page(browser, pages):
         assert tab.complaints == []
 
 
-def test_the_page_fits_a_telephone(browser, tmp_path):
+@pytest.mark.parametrize("make", [rows_refinement, noise_refinement])
+def test_the_page_fits_a_telephone(browser, tmp_path, make):
     """At 390 pixels tables are scrolled sideways in their own boxes, the page is not."""
     page = tmp_path / "report.html"
-    write_report(rows_refinement(names=("a_column_of_a_very_long_name" * 3, "b", "c")), page)
+    write_report(make(names=("a_column_of_a_very_long_name" * 3, "b", "c")), page)
     with browser.tab(page, **PHONE) as tab:
         tab.wait_until(READY)
         wider = "e => e.scrollWidth > e.clientWidth"

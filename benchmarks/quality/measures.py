@@ -11,6 +11,10 @@ VERSION = "1"
 """Part of the key of every cell: change it when a measure changes."""
 
 
+NINETY = 1.645
+"""Standard deviations that hold 90 % of a Gaussian."""
+
+
 class Measure(NamedTuple):
     """One number: of which part of the data, what, how much."""
 
@@ -80,10 +84,28 @@ def usefulness(data: DataSet, baseline: dict[str, float], refined) -> list[Measu
     return [Measure("test", f"{k} error ratio", found[k] / baseline[k]) for k in found]
 
 
+def coverage(data: DataSet, refined) -> list[Measure]:
+    """Share of the clean values within the 90 % error bars, of the cells that have one."""
+    errors = refined.attrs.get("standard errors")
+    if errors is None:
+        return []
+    columns = [c for c in data.columns if c in errors]
+    apart = (refined[columns] - data.train[columns]).abs().to_numpy()
+    known = (errors[columns] > 0).to_numpy()
+    if not known.any():
+        return []
+    inside = apart <= NINETY * errors[columns].to_numpy()
+    return [
+        Measure("all", "coverage", float(inside[known].mean())),
+        Measure("all", "cells with error bars", float(known.mean())),
+    ]
+
+
 def all_measures(data: DataSet, noisy, baseline, refined) -> list[Measure]:
     """Everything that is measured of a cell but its time."""
     return [
         *distances(data, noisy, refined),
         *resemblance(data, refined),
         *usefulness(data, baseline, refined),
+        *coverage(data, refined),
     ]

@@ -35,11 +35,11 @@ def registered():
     """All methods, in the order of the tables."""
     return [
         Method("nothing", "control", nothing),
-        refinement("refine", ours.default),
-        refinement("refine auto", ours.auto),
-        refinement("refine auto told", ours.auto_told, told=True),
+        refinement("refine", ours.auto),
+        refinement("refine told", ours.auto_told, told=True),
+        refinement("refine unit_step", ours.unit_step),
         refinement("refine gauss_newton", ours.gauss_newton),
-        refinement("refine told", ours.told_the_noise, told=True),
+        refinement("refine unit_step told", ours.told_the_noise, told=True),
         black_box("denograd 1.1.0", package.version_1),
         black_box("denograd 2.0.0", package.version_2),
         smoother("moving average", smoothers.moving_average),

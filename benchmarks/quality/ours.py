@@ -11,9 +11,9 @@ NO_PART = {"bridges", "cli", "datasets", "report", "sklearn", "streaming"}
 """Of the library: what plays no part in the result of `refine` on a frame."""
 
 
-def default(noisy, problem: Problem):
-    """Its present defaults."""
-    return refined(noisy, problem)
+def unit_step(noisy, problem: Problem):
+    """The published rule at our defaults."""
+    return refined(noisy, problem, rule="unit_step")
 
 
 def gauss_newton(noisy, problem: Problem):
@@ -22,14 +22,14 @@ def gauss_newton(noisy, problem: Problem):
 
 
 def told_the_noise(noisy, problem: Problem):
-    """The default rule, told the scale of the noise; told that there is none it does nothing."""
+    """The published rule, told the scale of the noise; told that there is none it does nothing."""
     if not any(problem.noise_scale.values()):
         return noisy.copy()
-    return refined(noisy, problem, noise_scale=dict(problem.noise_scale))
+    return refined(noisy, problem, rule="unit_step", noise_scale=dict(problem.noise_scale))
 
 
 def auto(noisy, problem: Problem):
-    """The noise found by itself."""
+    """The noise found by itself, with error bars."""
     return refined(noisy, problem, rule="auto")
 
 
@@ -45,7 +45,11 @@ def refined(noisy, problem: Problem, **settings):
     from denograd_jax import refine
 
     target = None if problem.kind == "series" else problem.target
-    return refine(noisy, target, window=problem.window, seed=problem.seed, **settings).data
+    found = refine(noisy, target, window=problem.window, seed=problem.seed, **settings)
+    data = found.data
+    if settings.get("rule") == "auto":
+        data.attrs["standard errors"] = found.standard_errors
+    return data
 
 
 @lru_cache(maxsize=1)

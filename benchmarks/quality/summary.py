@@ -8,6 +8,8 @@ WORST = 3
 """Cells listed for each method."""
 
 ERROR, MOVE = "error ratio", "move"
+OURS = "refine"
+ROUNDING = 1e-6
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -25,7 +27,7 @@ def markdown(table: pd.DataFrame) -> str:
         if len(chosen):
             sections += [means(chosen, kind, part) for part in ("all", "X", "y")]
             sections.append(others(chosen, kind))
-    sections += [no_harm(table), worst(table), failures(table)]
+    sections += [against(table), coverage(table), no_harm(table), worst(table), failures(table)]
     return "\n".join(sections)
 
 
@@ -83,6 +85,50 @@ def ordered(wide, table):
     noises = [n for n in table["noise"].unique() if n in wide.columns]
     methods = [m for m in table["method"].unique() if m in wide.index]
     return wide.loc[methods, [*first, *noises]]
+
+
+def against(table):
+    """For our default: how often it is at least as good as another, over the cells of both."""
+    found = table[(table["measure"] == ERROR) & table["part"].isin(["all", "X", "y"])]
+    found = found[found["noise"] != "none"]
+    cells = found.pivot_table(
+        index=["kind", "data", "noise", "part"], columns="method", values="value", aggfunc="mean"
+    )
+    families = table.drop_duplicates("method").set_index("method")["family"]
+    packages = [m for m in cells if families[m] == "package"]
+    if packages:
+        cells["the package's better version"] = cells[packages].min(axis=1)
+    lines = {}
+    for other in [c for c in cells if families.get(c, "package") in ("practice", "package")]:
+        for kind, part in (("series", "all"), ("rows", "all"), ("both", "all"), ("both", "X and y")):
+            kinds = ["series", "rows"] if kind == "both" else [kind]
+            parts = ["X", "y"] if part == "X and y" else [part]
+            names = cells.index
+            chosen = names.get_level_values("kind").isin(kinds)
+            chosen &= names.get_level_values("part").isin(parts)
+            both = cells.loc[chosen, [OURS, other]].dropna() if OURS in cells else cells[:0]
+            if len(both):
+                lines[f"{other}, {kind}, {part}"] = {
+                    "cells": str(len(both)),
+                    "at least as good": (both[OURS] <= both[other] + ROUNDING).mean(),
+                    "mean of ours": both[OURS].mean(),
+                    "mean of theirs": both[other].mean(),
+                }
+    title = f"## {OURS} against others, seeds averaged"
+    if not lines:
+        return f"{title}\n\nNothing to compare.\n"
+    return f"{title}\n\n{as_text(pd.DataFrame.from_dict(lines, 'index').rename_axis('method'))}"
+
+
+def coverage(table):
+    """Share of clean values within the 90 % error bars, by kind of noise."""
+    found = table[table["measure"].isin(["coverage", "cells with error bars"])]
+    wide = found.pivot_table(
+        index=["method", "kind", "measure"], columns="noise", values="value", aggfunc="mean"
+    )
+    wide.index = pd.Index([", ".join(line) for line in wide.index], name="method")
+    title = "## Error bars of 90 %"
+    return f"{title}\n\n{as_text(wide) if len(wide) else 'None.' + chr(10)}"
 
 
 def no_harm(table):

@@ -214,7 +214,8 @@ def fit(
         scale=scale,
     )
     schema = learn(opened, design)
-    return fit_reading(schema, read(schema, opened, design), model, max_epochs, seed, progress)
+    reading = read(schema, opened, design)
+    return fit_reading(schema, reading, model, max_epochs, seed, progress, automatic=True)
 
 
 def fit_reading(
@@ -242,7 +243,7 @@ def fit_reading(
             `(1, n)`.
     """
     rows = reading.timeline is None
-    if model is None and automatic:
+    if model is None and automatic and max_epochs is None:
         model = "mixture" if rows else "linear"
     if rows and (automatic or _is_mixture(model)):
         return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise)

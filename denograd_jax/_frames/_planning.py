@@ -93,6 +93,9 @@ _STEPS_OF_NOISE = {"rows": 0.1, "series": 0.5}
 _CAUSAL = Defaults(0.02, 0.1, 5)
 """For one window; its step size is multiplied by the number of windows."""
 
+ANCHORED_STEPS = 3
+"""Each begins at the observation again, with the model's slope where the last one came to."""
+
 _LEAST = {"window": 1, "horizon": 1, "stride": 1, "warm_up": 1}
 """Other counts may be 0."""
 
@@ -172,6 +175,9 @@ def make_plan(
     if lag and not causal:
         raise UnsupportedError("lag is for a causal refinement: set causal=True as well.")
     noise = _noise(noise_scale, reading)
+    numbers = (step_size, tolerance, max_steps)
+    if rule is None and not impute and all(number is None for number in numbers):
+        rule = "auto"
     chosen, steps, settings = choose_rule(
         rule,
         step_size,
@@ -241,7 +247,8 @@ def choose_rule(
                 "give step_size and tolerance to the rule itself, not beside it."
             )
         defaults = _DEFAULTS[kind, "unit_step"] if voices is None else _CAUSAL
-        steps = defaults.max_steps if max_steps is None else max_steps
+        usual = ANCHORED_STEPS if rule.anchored else defaults.max_steps
+        steps = usual if max_steps is None else max_steps
         numbers = {k: float(v) for k, v in rule.hyperparameters.items()}
         return rule, steps, {"rule": "given", **numbers, "max_steps": steps}
     name = "unit_step" if rule is None else rule

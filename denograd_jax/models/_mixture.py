@@ -1,4 +1,4 @@
-"""Rows as a mixture of Gaussians: a model of their targets, and the likelihood of all their cells."""
+"""Rows as a mixture of Gaussians: a model of their targets, and the density of all their cells."""
 
 import functools
 import math
@@ -137,7 +137,7 @@ def _distribution(params: MixtureParams, x: Instance) -> jax.Array:
 
 
 def log_density_of_x(params: MixtureParams, x: Instance) -> jax.Array:
-    """log p(x), `()`."""
+    """The logarithm of p(x), `()`."""
     return jax.nn.logsumexp(_distribution(params, x)[: len(params.log_weights)])
 
 

@@ -16,7 +16,8 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
     """Write a report of a refinement as one HTML page that needs no network.
 
     The page says what was done and with what, shows the most changed columns before and after,
-    lists the largest corrections and the gaps, and measures drift and residuals. All of that is
+    lists the largest corrections and the gaps, and measures drift and residuals; after the rule
+    "auto" it says how much noise was found and what taking it off should bring. All of that is
     read without JavaScript; with it, columns and groups are picked and zoomed into, and the
     corrections are searched. Long data are summarised to a fixed size, and said to be. The page
     is written whole or not at all; a file of that name is replaced.

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from denograd_jax import metrics
 from denograd_jax._frames import _changes
 from denograd_jax.errors import DataError
-from denograd_jax.report import _diagnostics, _explorer, _figures, _summaries
+from denograd_jax.report import _diagnostics, _explorer, _figures, _noise, _summaries
+from denograd_jax.report._figures import Figure
 from denograd_jax.report._order import STRETCH, Order, busiest_stretch, read_order
 
 if TYPE_CHECKING:
@@ -73,15 +74,6 @@ class Drift(NamedTuple):
         return f"{value(low)} to {value(high)}, by group"
 
 
-class Figure(NamedTuple):
-    """Pictures of one thing, with a caption."""
-
-    title: str
-    caption: str
-    alt: str
-    pictures: list[str]
-
-
 class Residuals(NamedTuple):
     """Residuals of one target: how many, root mean squares in its unit, what is left in them."""
 
@@ -130,6 +122,7 @@ def contents(refinement: "Refinement") -> dict[str, Any]:
         "all_corrections": all_corrections,
         "gaps": _gaps(refinement.gaps),
         "all_gaps": len(refinement.gaps),
+        "noise": _noise.noise_of(refinement, MOST_COLUMNS),
         "drifts": drifts[:MOST_COLUMNS],
         "all_columns": len(drifts),
         "overall": _overall_drift(refinement),

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Draw",
+    "Figure",
     "before_after",
     "change_scatter",
     "drift_over_time",
+    "error_left",
     "histograms",
     "inline_svg",
     "lags",
@@ -65,6 +67,15 @@ STYLE = {
     "ytick.color": COLOURS["line"],
     "ytick.labelcolor": COLOURS["ink"],
 }
+
+
+class Figure(NamedTuple):
+    """Pictures of one thing, with a caption."""
+
+    title: str
+    caption: str
+    alt: str
+    pictures: list[str]
 
 
 def before_after(
@@ -133,6 +144,28 @@ def drift_over_time(axes: "Axes", *, time: Values, mean: Values, typical: Values
     axes.plot(time, mean, color=COLOURS["after"], linewidth=1.4)
     axes.set_ylabel("change (σ)")
     axes.margins(x=0.01)
+
+
+def error_left(axes: "Axes", *, strength: Values, error: Values) -> None:
+    """Draw the error that is left after corrections; strengths 0 and 1 are marked.
+
+    Args:
+        axes: Where to draw.
+        strength: Of the correction, `(S,)`: 0 leaves the data as it is, 1 is what "auto" does.
+        error: In units of what it is at strength 0, `(S,)`.
+    """
+    axes.plot(strength, error, color=COLOURS["after"], linewidth=1.4)
+    marks = ((0, "before", "left as it is", (8, 9)), (1, "after", "what auto did", (0, -16)))
+    for at, colour, words, away in marks:
+        there = at, float(np.interp(at, strength, error))
+        axes.plot(*there, color=COLOURS[colour], marker="o", clip_on=False, zorder=3)
+        axes.annotate(words, there, xytext=away, textcoords="offset points", color=COLOURS["ink"])
+    axes.set_ylim(0, 1.25 * error.max())
+    axes.set_xlim(strength[0], strength[-1])
+    axes.locator_params(axis="x", nbins=4)
+    axes.yaxis.set_major_formatter(lambda part, _: f"{part:.0%}")
+    axes.set_xlabel("strength of the correction")
+    axes.set_ylabel("error left")
 
 
 def lags(axes: "Axes", *, before: Values, after: Values) -> None:

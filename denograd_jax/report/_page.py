@@ -11,7 +11,7 @@ import jinja2
 import markupsafe
 from bokeh.resources import Resources
 
-from denograd_jax.report import _content, _explorer
+from denograd_jax.report import _content, _explorer, _noise
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
@@ -28,6 +28,7 @@ def render(refinement: "Refinement") -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "estimate": _noise.estimate,
         "measure": _content.measure,
         "short": _content.short,
         "value": _content.value,
