@@ -69,8 +69,9 @@ def test_prints_and_leaves_what_it_found(trials, tmp_path, monkeypatch, capsys):
         )
         clean = trial.clean[trial.columns].to_numpy(np.float64)
         ratio = metrics.error_ratio(refined, noisy, clean, scale=np.nanstd(clean, axis=0))
-        verdict = "nearer to" if ratio < 1 else "further from"
-        assert f"{trial.about.name}: the refined copy is {abs(ratio - 1):.1%} {verdict}" in printed
+        verdict = f"{abs(ratio - 1):.1%} {'nearer to' if ratio < 1 else 'further from'}"
+        verdict = verdict if abs(ratio - 1) >= 0.0005 else "as far from"
+        assert f"{trial.about.name}: the refined copy is {verdict}" in printed
         assert f" {ratio:.3f} " in printed
 
 

@@ -169,8 +169,9 @@ def test_a_refinement_there_and_back(kind, tmp_path):
     assert_same_container(
         back.data, refine(data, target, model=model, dry_run=True, **OPTIONS).data
     )
+    apart = {"target": target} if "apart" in kind else {}
     with pytest.raises(UnsupportedError, match="was given and not saved with it"):
-        loaded.fitted.refine(data, **({"target": target} if "apart" in kind else {}))
+        loaded.fitted.refine(data, rule="unit_step", **apart)
     with pytest.raises(UnsupportedError, match="saved by its own library"):
         loaded.fitted.save(tmp_path / "f")
 

@@ -13,7 +13,7 @@ from denograd_jax._frames._fitted import Fitted, fit_reading
 from denograd_jax._frames._planning import Progress, refuse_fractions, refuse_progress
 from denograd_jax._frames._reading import Reading, Scale, learn, own, read, read_design
 from denograd_jax._frames._timeline import Irregular
-from denograd_jax._frames._uncertainty import seen_by
+from denograd_jax._frames._uncertainty import Cells, seen_by
 from denograd_jax.calibration import error_after
 from denograd_jax.errors import UnsupportedError
 
@@ -143,13 +143,16 @@ def calibrate(
     return calibration_of(fitted, reading)
 
 
-def calibration_of(fitted: Fitted, reading: Reading, told: Floats | None = None) -> Calibration:
+def calibration_of(
+    fitted: Fitted, reading: Reading, told: Floats | None = None, cells: Cells | None = None
+) -> Calibration:
     """What a fitted model says of data.
 
     Args:
         fitted: With a look at the noise.
         reading: The data.
         told: Standard deviation of the noise where it is known, in standardised units.
+        cells: What the density says of the data, where that is known already.
 
     Raises:
         UnsupportedError: The model was fitted without a look at the noise.
@@ -160,7 +163,7 @@ def calibration_of(fitted: Fitted, reading: Reading, told: Floats | None = None)
     taken, likely = found.variance, found.likely
     if told is not None:
         taken = likely = (told**2).mean(axis=0)
-    cells = seen_by(fitted.model, found, reading)
+    cells = seen_by(fitted.model, found, reading) if cells is None else cells
     means = [
         np.nan_to_num(np.nanmean(np.where(np.isnan(a).all(axis=0), 0, a), axis=0))
         for a in (cells.precision, cells.score**2)

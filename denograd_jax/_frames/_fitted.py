@@ -272,7 +272,7 @@ def _fit_rows(
     progress: Progress | None,
     noise: NDArray[np.float64] | None,
 ) -> Fitted:
-    """A density of the rows with their noise, which is the model too unless another is asked for."""
+    """A density of the rows with their noise; the model too, unless another is asked for."""
     problem = reading.pose(np.broadcast_to(reading.table.movable, reading.table.values.shape))
     logger.info("fitting a mixture to %d rows", len(reading.table.values))
     density = find_row_density(reading, problem, noise, seed)

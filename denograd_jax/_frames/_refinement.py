@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from denograd_jax._frames._calibration import Calibration
     from denograd_jax._frames._fitted import Fitted
     from denograd_jax._frames._recording import Origin
+    from denograd_jax._frames._uncertainty import Cells
 
 __all__ = ["Evidence", "Refinement"]
 
@@ -259,8 +260,7 @@ class Refinement:
 
     @functools.cached_property
     def calibration(self) -> "Calibration":
-        """How noisy each column was found, and the error that is left after corrections of other
-        strengths; see `calibrate`.
+        """How noisy each column was found, and what other strengths would leave; see `calibrate`.
 
         Raises:
             UnsupportedError: After another rule than "auto".
@@ -269,10 +269,20 @@ class Refinement:
 
         if self.settings.get("rule") != "auto":
             raise UnsupportedError('a calibration comes with the rule "auto".')
-        return calibration_of(self.fitted, self.origin.reading, self.origin.noise)
+        return calibration_of(self.fitted, self.origin.reading, self.origin.noise, self.cells)
+
+    @functools.cached_property
+    def cells(self) -> "Cells":
+        """Score and precision of each cell, for the rule "auto": `_frames/_uncertainty.py`."""
+        from denograd_jax._frames._uncertainty import seen_by
+
+        assert self.fitted.noise is not None
+        return seen_by(self.fitted.model, self.fitted.noise, self.origin.reading)
 
     def interval(self, level: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Where the clean values lie with this probability: least and largest, by `standard_errors`.
+        """Least and largest values between which the clean ones lie with this probability.
+
+        By `standard_errors`, as if errors were Gaussian.
 
         Raises:
             UnsupportedError: As `standard_errors`; or a level that is not between 0 and 1.

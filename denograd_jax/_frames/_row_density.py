@@ -32,6 +32,7 @@ from denograd_jax.models import (
 __all__ = ["RowDensity", "find_row_density"]
 
 Floats = NDArray[np.float64]
+CHUNK = 8192
 
 ENOUGH_ROWS = 1000
 """Rows without a gap from which the noise is known as well as from more that have been filled."""
@@ -45,6 +46,7 @@ class RowDensity(NamedTuple):
         likely: Best guess of it, `(n,)`, of which the variance is a cautious part.
         ceiling: The most that it could be, `(n,)`.
         precision: Of a cell given the rest of its row, on average, `(n,)`.
+        squared_score: Mean square of the score, `(n,)`; the same if the density is right.
         spread: Covariance of the columns, `(n, n)`, by which missing cells are filled.
         weights: Of the K components of a mixture of Gaussians over some columns, `(K,)`.
         means: `(K, m)`.
@@ -59,6 +61,7 @@ class RowDensity(NamedTuple):
     likely: Floats
     ceiling: Floats
     precision: Floats
+    squared_score: Floats
     spread: Floats
     weights: Floats
     means: Floats
@@ -83,7 +86,7 @@ class RowDensity(NamedTuple):
         explained = set(self.columns[-q:].tolist())
         inputs = [j for j in range(len(self.variance)) if j not in explained]
         places = [inputs.index(j) for j in self.columns[:-q]]
-        return mixture_regression(*self.mixture, targets=q, columns=places)
+        return mixture_regression(*self.mixture, targets=q, columns=np.array(places, np.intp))
 
     def around(self, model: Model) -> tuple[Model, Loss]:
         """A model of the targets with the density of whole rows, and the loss that this takes."""
@@ -114,20 +117,26 @@ class RowDensity(NamedTuple):
         z = self.filled(reading)
         x, y = problem.x.copy(), problem.y.copy()
         real = np.flatnonzero(problem.order >= 0)
-        rows = problem.order[real]
-        x[np.ix_(real, range(len(problem.inputs)))] = z[np.ix_(rows, problem.inputs)]
-        y[real] = z[np.ix_(rows, problem.targets)]
+        filled = z[problem.order[real]]
+        x[real, : len(problem.inputs)] = filled[:, problem.inputs]
+        y[real] = filled[:, problem.targets]
         return dataclasses.replace(problem, x=x, y=y)
 
     def curvature(self, reading: Reading) -> tuple[Floats, Floats]:
-        """Gradient of the mixture's log-density by each cell of the table, and minus its derivative
-        by the same cell, `(N, n)` each; 0 in columns that it does not know.
+        """Gradient of the log-density by each cell of the table, and minus its own derivative.
+
+        Returns:
+            Score and precision, `(N, n)` each; 0 in columns that the mixture does not know.
         """
-        seen = judge(self.mixture, self.filled(reading)[:, self.columns])
-        squares = np.einsum("kn,knd->nd", seen.shares, seen.pulls**2)
+        z = self.filled(reading)[:, self.columns]
         score, precision = np.zeros((2, *reading.table.values.shape))
-        score[:, self.columns] = seen.score
-        precision[:, self.columns] = seen.precision - (squares - seen.score**2)
+        for start in range(0, len(z), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(z)))
+            seen = judge(self.mixture, z[rows])
+            squares = np.einsum("kn,knd->nd", seen.shares, seen.pulls**2)
+            score[np.ix_(rows, self.columns)] = seen.score
+            spread = squares - seen.score**2
+            precision[np.ix_(rows, self.columns)] = seen.precision - spread
         return score, precision
 
     def with_residuals(self, model: Model, problem: Problem, reading: Reading) -> "RowDensity":
@@ -144,10 +153,10 @@ class RowDensity(NamedTuple):
 
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
-        found = np.sqrt(self.variance[self.variance > 0])
+        found = np.sqrt(self.likely[self.likely > 0])
         if not found.size:
             return "none that could be told from the signal"
-        gain = expected_gain(self.likely, self.variance, self.precision)
+        gain = expected_gain(self.likely, self.variance, self.precision, self.squared_score)
         return noise_in_words(found, movable, gain)
 
 
@@ -169,7 +178,7 @@ def find_row_density(
     observed = table.standardised()
     spread = covariance_of_rows(observed)
     z = expected_cells(observed, spread)
-    variance, likely, ceiling, precision = np.zeros((4, len(table.labels)))
+    variance, likely, ceiling = np.zeros((3, len(table.labels)))
     moving = np.flatnonzero(table.movable)
     seen = ~np.isnan(observed)
     if told is None:
@@ -187,10 +196,12 @@ def find_row_density(
         z = z[informative]
     z = z[:, columns]
     density = fit_mixture(z, ceiling[columns], mixture_size(*z.shape), seed=seed)
-    precision[columns] = judge(density, z).precision.mean(axis=0)
     q = len(problem.targets)
-    about = variance, likely, ceiling, precision, spread
-    found = RowDensity(*about, *density, columns, np.array(q), np.eye(q))
+    unknown = np.zeros(len(table.labels))
+    about = [variance, likely, ceiling, unknown, unknown, spread]
+    found = RowDensity._make([*about, *density, columns, np.array(q), np.eye(q)])
+    score, precision = found.curvature(reading)
+    found = found._replace(precision=precision.mean(axis=0), squared_score=(score**2).mean(axis=0))
     return found.with_residuals(found.regression(), problem, reading)
 
 
@@ -199,10 +210,10 @@ def _to_judge(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     A cell that was filled has no noise of its own. Where rows are few, all that hold anything.
     """
-    complete = seen.all(axis=1)
+    complete = np.asarray(seen.all(axis=1))
+    anything = np.asarray(seen.any(axis=1))
     many = complete.sum() >= min(ENOUGH_ROWS, len(seen) / 2)
-    found: NDArray[np.bool_] = complete if many else seen.any(axis=1)
-    return found
+    return complete if many else anything
 
 
 def _distinct(column: Floats) -> int:

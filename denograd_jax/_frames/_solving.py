@@ -147,9 +147,7 @@ def _spikes_replaced(reading: Reading, plan: Plan, movable: Flags) -> Reading:
 def _by_noise(
     model: Model, plan: Plan, found: FoundNoise | RowDensity | None, reading: Reading
 ) -> tuple[Model, Plan, Loss]:
-    """The model of a density, the plan with the noise that was found where none was given, and the
-    density's loss.
-    """
+    """The model of a density, the plan with the noise that was found, and the density's loss."""
     if found is None:
         raise UnsupportedError(
             'this model was fitted without a look at the noise, which rule="auto" needs: fit it '

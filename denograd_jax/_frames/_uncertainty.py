@@ -77,8 +77,7 @@ def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
     """
     h = cells.precision
     error = np.minimum(error_after(noise, taken, h, np.maximum(h, 0)), noise)
-    with np.errstate(divide="ignore"):
-        return np.where(cells.replaced, 1 / h, error)
+    return np.where(cells.replaced, 1 / np.maximum(h, 1), error)
 
 
 def standard_errors(refinement: "Refinement") -> pd.DataFrame:
@@ -86,7 +85,7 @@ def standard_errors(refinement: "Refinement") -> pd.DataFrame:
     found, origin = refinement.fitted.noise, refinement.origin
     if refinement.settings.get("rule") != "auto" or found is None:
         raise UnsupportedError(
-            'error bars come from what the rule "auto" knows of the noise: refine(..., rule="auto").'
+            'error bars come from what the rule "auto" knows of the noise: leave rule out.'
         )
     if refinement.lag is not None:
         raise UnsupportedError("error bars are for refinements that look ahead: leave causal out.")
@@ -94,7 +93,7 @@ def standard_errors(refinement: "Refinement") -> pd.DataFrame:
     told = None if origin.noise is None else origin.noise**2
     taken = found.variance[None] if told is None else told
     noise = found.likely[None] if told is None else told
-    cells = seen_by(refinement.fitted.model, found, reading)
+    cells = refinement.cells
     if told is not None:  # spikes are looked for only where nothing is told
         cells = cells._replace(replaced=np.zeros_like(cells.replaced))
     variance = posterior_variance(cells, taken, noise)

@@ -157,10 +157,12 @@ def _far_apart(z: Floats, components: int, rng: np.random.Generator) -> Floats:
         total = distance.sum()
         chance = distance / total if total > 0 else None
         centres = np.concatenate([centres, z[rng.choice(len(z), p=chance)][None]])
-    return centres
+    found: Floats = centres
+    return found
 
 
 def _squared_distances(z: Floats, centres: Floats) -> Floats:
     """`(K, n)`, by the binomial theorem, so that no array of `(K, n, d)` is made."""
     squares = (centres**2).sum(axis=1)[:, None] - 2 * centres @ z.T + (z**2).sum(axis=1)
-    return np.maximum(squares, 0)
+    distances: Floats = np.maximum(squares, 0)
+    return distances

@@ -1,10 +1,9 @@
-"""How much of the columns of a table is noise: as much as leaves its density as likely as before."""
+"""How much of a table's columns is noise: as much as leaves its density as likely as before."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from scipy.optimize import minimize
 
 from denograd_jax.backbones import judge, maximise, sort_out
@@ -67,9 +66,7 @@ def mixture_size(rows: int, columns: int) -> int:
     return int(np.clip(rows // (8 * columns), 1, COMPONENTS))
 
 
-def row_noise(
-    z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int = 0
-) -> RowNoise:
+def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int = 0) -> RowNoise:
     r"""The variance of each column's noise, or 0 where nothing tells it from the signal.
 
     Noise blurs all that is sharp: the density of noisy rows is one of clean rows, convolved with
@@ -82,9 +79,9 @@ def row_noise(
 
     A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
     ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
-    factors explain all that they have in common. Of columns in which what the others do not explain is Gaussian, and as large
-    everywhere, it is believed; of others up to the lower quartile of all, since what lies lower in
-    many columns is hardly smoothness. Four fifths of it are taken.
+    factors explain all that they have in common. Of columns in which what the others do not explain
+    is Gaussian, and as large everywhere, it is believed; of others up to the lower quartile of all,
+    since what lies lower in many columns is hardly smoothness. Four fifths of it are taken.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.
@@ -111,7 +108,7 @@ def row_noise(
     ]
     ceiling = np.where(exact, 0, np.concatenate([found.variance for found in alone]))
     if np.quantile(ceiling, QUIETEST) > SMOOTH and not few_factors(z):
-        return RowNoise(*np.zeros((2, columns)), ceiling)
+        return RowNoise(np.zeros(columns), np.zeros(columns), ceiling)
     joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
     ceiling = np.where(exact, 0, joint.variance)
     even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
@@ -189,13 +186,14 @@ def _least_likely_enough(
 def _as_noise_would(deviations: Floats, z: Floats) -> NDArray[np.bool_]:
     """Whether deviations `(n, d)` are Gaussian, and as large wherever the row lies, `(d,)`."""
     u = deviations / np.maximum(deviations.std(axis=0), 1e-12)
-    gaussian = np.abs((u**4).mean(axis=0) - 3) < HEAVY
+    heavy = np.abs((u**4).mean(axis=0) - 3)
     places = np.concatenate([z, z**2], axis=1)
     places = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-12)
     sizes = u**2 - 1
     sizes /= np.maximum(sizes.std(axis=0), 1e-12)
-    even: NDArray[np.bool_] = np.abs(sizes.T @ places / len(z)).max(axis=1) < UNEVEN
-    return gaussian & even
+    uneven = np.abs(sizes.T @ places / len(z)).max(axis=1)
+    found: NDArray[np.bool_] = (heavy < HEAVY) & (uneven < UNEVEN)
+    return found
 
 
 def repeats(column: Floats, reach: int = 3) -> float:
@@ -219,9 +217,9 @@ def repeats(column: Floats, reach: int = 3) -> float:
 def few_factors(z: Floats) -> bool:
     """Whether few common factors and a part of each column's own explain the correlations.
 
-    At least one, and so few that the covariance has fewer free numbers than any one has, and Schwarz's criterion
-    prefers it: noise on columns that depend on each other looks like that, and hardly anything
-    else that is Gaussian does.
+    At least one, and so few that the covariance has fewer free numbers than any one has, and
+    Schwarz's criterion prefers it: noise on columns that depend on each other looks like that, and
+    hardly anything else that is Gaussian does.
 
     Source:
         Maximum likelihood of factor analysis by its concentrated form: Joereskog 1967.

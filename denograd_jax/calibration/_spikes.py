@@ -124,7 +124,7 @@ def spikes(series: ArrayLike, segments: ArrayLike | None = None) -> Spikes:
         return Spikes(given.copy(), np.zeros(given.shape, bool))
     start, apart, spread = _robust(z, usable)
     least, most = _sizes(apart, spread, _median_steps(z, labels))
-    found = np.stack([_matched(*column) for column in zip(apart.T, least, most, strict=True)]).T
+    found = np.stack([matched(*column) for column in zip(apart.T, least, most, strict=True)]).T
     if not found.any():
         return Spikes(given.copy(), found)
     cleaned = _replaced(z, start, found, usable)
@@ -254,12 +254,12 @@ def _gap(apart: NDArray[np.float64], lowest: float, typical: float) -> tuple[flo
         return np.inf, np.inf
     median = sizes[(len(sizes) + np.searchsorted(sizes, least)) // 2]
     most = ALIKE * median
-    above = np.stack([_between(side, least, most) for side in (up, down)])
+    above = np.stack([between(side, least, most) for side in (up, down)])
     spiky = (median >= typical) & (above.min(axis=0) > 0)
     spiky &= np.abs(above[0] - above[1]) <= UNEVEN * np.sqrt(above.sum(axis=0))
     chance = np.ones((len(GAPS), len(least)))
     for row, gap in zip(chance, GAPS, strict=True):
-        below = np.stack([_between(side, least / gap, least) for side in (up, down)])
+        below = np.stack([between(side, least / gap, least) for side in (up, down)])
         # One side may have true peaks of all sizes; the emptier one tells of the spikes.
         side = below.argmin(axis=0)[None]
         few, many = (np.take_along_axis(n, side, axis=0)[0] for n in (below, above))
@@ -271,18 +271,18 @@ def _gap(apart: NDArray[np.float64], lowest: float, typical: float) -> tuple[flo
     return float(least[best] / np.sqrt(GAPS[0])), float(most[best])
 
 
-def _matched(apart: NDArray[np.float64], least: float, most: float) -> NDArray[np.bool_]:
+def matched(apart: NDArray[np.float64], least: float, most: float) -> NDArray[np.bool_]:
     """Cells of one column of a size between the two, of which as many point the other way."""
     size = np.abs(apart)
     inside = (size >= least) & (size <= most)
     up, down = np.sort(size[inside & (apart > 0)]), np.sort(size[inside & (apart < 0)])
-    above, below = (_between(side, size / NEAR, size * NEAR) for side in (up, down))
+    above, below = (between(side, size / NEAR, size * NEAR) for side in (up, down))
     same, other = np.where(apart > 0, above, below), np.where(apart > 0, below, above)
     found: NDArray[np.bool_] = inside & (other + 1 >= MATCHED * same)
     return found
 
 
-def _between(
+def between(
     side: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """How many of the sorted sizes are at least `low` and below `high`."""

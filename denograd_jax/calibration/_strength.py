@@ -31,8 +31,10 @@ def error_after(
     return np.maximum(v - 2 * t * v * h + t**2 * s2, 0)
 
 
-def expected_gain(noise: ArrayLike, taken: ArrayLike, precision: ArrayLike) -> float:
-    """Share of the error of noisy columns `(d,)` that should come off, from 0 to 1."""
+def expected_gain(
+    noise: ArrayLike, taken: ArrayLike, precision: ArrayLike, squared_score: ArrayLike
+) -> float:
+    """Share of the error of noisy columns `(d,)` that should come off; arguments: `error_after`."""
     v = np.asarray(noise, np.float64)
-    left = error_after(v, taken, precision, precision).sum()
-    return float(1 - np.sqrt(left / v.sum())) if v.sum() > 0 else 0.0
+    left = error_after(v, taken, precision, squared_score).sum()
+    return float(max(1 - np.sqrt(left / v.sum()), 0)) if v.sum() > 0 else 0.0

@@ -96,9 +96,9 @@ def mixture_regression(
         slope,
         whitening_y,
     )
-    floats = (jnp.asarray(p, jnp.result_type(float)) for p in params)
+    floats = [jnp.asarray(p, jnp.result_type(float)) for p in params]
     places = np.arange(split) if columns is None else np.asarray(columns)
-    return Model(_expected, MixtureParams(*floats, jnp.asarray(places, jnp.int32)))
+    return Model(_expected, MixtureParams._make([*floats, jnp.asarray(places, jnp.int32)]))
 
 
 def mixture(model: Model) -> Model:
