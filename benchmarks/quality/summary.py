@@ -101,12 +101,7 @@ def against(table):
         cells["the package's better version"] = cells[packages].min(axis=1)
     lines = {}
     for other in [c for c in cells if families.get(c, "package") in ("practice", "package")]:
-        for kind, part in (
-            ("series", "all"),
-            ("rows", "all"),
-            ("both", "all"),
-            ("both", "X and y"),
-        ):
+        for kind, part in PARTS:
             kinds = ["series", "rows"] if kind == "both" else [kind]
             parts = ["X", "y"] if part == "X and y" else [part]
             names = cells.index

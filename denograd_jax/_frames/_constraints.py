@@ -142,7 +142,9 @@ def _farthest(start: Floats, scale: Floats, most: Floats, sign: int) -> Floats:
     """The farthest value whose change, as it is reported, is not above `most` by rounding."""
     farthest: Floats = start + sign * most * scale
     while (beyond := np.isfinite(most) & (np.abs(farthest - start) / scale > most)).any():
-        farthest = np.where(beyond, np.nextafter(farthest, start), farthest)
+        # By the spacing of the larger one: next to 0 that of `farthest` itself is endlessly small.
+        step = np.spacing(np.maximum(np.abs(farthest), np.abs(start)))
+        farthest = np.where(beyond, farthest - sign * step, farthest)
     return farthest
 
 

@@ -287,7 +287,9 @@ def _fit_rows(
         fitted = Fitted(schema, reading.design, found, explained, "mixture", shape, seed, settings)
     else:
         fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
-        density = density.with_residuals(fitted.model, problem, reading)
+        movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
+        cleaned = density.without_spikes(reading, movable) if density.spikes.any() else reading
+        density = density.with_residuals(fitted.model, problem, cleaned)
     return _with_noise(fitted, density, reading)
 
 

@@ -70,7 +70,8 @@ def refine(
             xarray Dataset or DataArray; or a list or dict of those, a panel of series.
         target: Column(s) that the others explain; or an array or Series of as many rows. Rows
             need one. A series without one predicts every movable column from the window before.
-        model: What to trust: the name of a backbone to train (`backbones.names`); or a trained
+        model: What to trust: the name of a backbone to train (`backbones.names`), unless given an
+            "mlp", for the rule "auto" "linear" of a series and "mixture" of rows; or a trained
             model (whatever `as_model` takes), which gets the numeric columns other than the
             target, for a series all numeric columns, in the user's units and the data's order; but
             integers that number the rows, or are called `id`, only if they are named in `frozen`.
@@ -101,9 +102,10 @@ def refine(
             number; one per column by name (a mapping, or a Series such as `0.1 * frame.std()`); or
             one per cell (array or DataFrame). Cells move in proportion to its square, 0 does not
             move, and `step_size` is in units of it.
-        rule: How instances move; a name, or a rule from `denograd_jax.rules`. "auto" is for series:
-            each column's noise is found in the data (unless `noise_scale` tells it), and one step
-            takes off what is expected of it, with a "linear" backbone unless a model is given.
+        rule: How instances move; a name, or a rule from `denograd_jax.rules`. With "auto" each
+            column's noise is found in the data (unless `noise_scale` tells it), and one step takes
+            off what is expected of it. It is the default, unless `step_size`, `tolerance`,
+            `max_steps` or `impute` ask for "unit_step", the published rule.
         step_size: The rule's step size, in standard deviations (`unit_step`) or as a fraction.
         tolerance: Residual, in standard deviations of the target, that is left as it is.
         max_steps: Most refinement steps.
@@ -112,7 +114,7 @@ def refine(
         lag: Rows to wait before a row is judged; the last ones are judged by what is there.
         warm_up: Rows (of a panel: distinct times, or rows of each series) that a causal refinement
             learns from; 20 times a window with its target unless given, and at least 200.
-        max_epochs: Most training epochs of the backbone.
+        max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
         seed: Of the backbone's initial weights and the order of its batches.
         dry_run: Whether to leave the data as it is, and only tell what would change.
         progress: Called as training and refinement go on.

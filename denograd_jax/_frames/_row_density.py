@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._imputation import predictions
-from denograd_jax._frames._noise_found import noise_in_words
+from denograd_jax._frames._noise_found import noise_in_words, spikes_in_words
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Loss, Model
@@ -19,6 +19,7 @@ from denograd_jax.calibration import (
     expected_gain,
     mixture_size,
     row_noise,
+    row_spikes,
 )
 from denograd_jax.models import (
     MixtureParams,
@@ -55,6 +56,8 @@ class RowDensity(NamedTuple):
         targets: Number q, `()`.
         residuals: Covariance of the residuals of a model of the targets, `(q, q)`: of the mixture,
             or of another that was given.
+        spikes: How many cells of each column are spikes, `(n,)`; all else is said of the table
+            without them.
     """
 
     variance: Floats
@@ -69,6 +72,7 @@ class RowDensity(NamedTuple):
     columns: NDArray[np.intp]
     targets: NDArray[np.intp]
     residuals: Floats
+    spikes: NDArray[np.intp]
 
     @property
     def scale(self) -> Floats:
@@ -110,6 +114,13 @@ class RowDensity(NamedTuple):
     def filled(self, reading: Reading) -> Floats:
         """The table, standardised, with missing cells at what the others of their row say."""
         return expected_cells(reading.table.standardised(), self.spread)
+
+    def without_spikes(self, reading: Reading, movable: NDArray[np.bool_]) -> Reading:
+        """The same rows with spikes among these cells `(N, n)` replaced by what others say there.
+
+        Spikes are judged by these rows alone, of which there must be many.
+        """
+        return _without_spikes(reading, movable, self.spread)
 
     def without_gaps(self, problem: Problem, reading: Reading) -> Problem:
         """The problem with missing cells filled: they inform the others, and do not move."""
@@ -154,10 +165,11 @@ class RowDensity(NamedTuple):
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
         found = np.sqrt(self.likely[self.likely > 0])
+        aside = spikes_in_words(int(self.spikes.sum()))
         if not found.size:
-            return "none that could be told from the signal"
+            return f"none that could be told from the signal{aside}"
         gain = expected_gain(self.likely, self.variance, self.precision, self.squared_score)
-        return noise_in_words(found, movable, gain)
+        return f"{noise_in_words(found, movable, gain)}{aside}"
 
 
 def find_row_density(
@@ -174,9 +186,17 @@ def find_row_density(
         told: Standard deviation of the noise where it is known, `(N, n)` or `(1, n)`.
         seed: Of what is drawn.
     """
-    table = reading.table
-    observed = table.standardised()
+    observed = reading.table.standardised()
     spread = covariance_of_rows(observed)
+    spikes = np.zeros(observed.shape[1], np.intp)
+    if told is None:
+        movable = np.broadcast_to(reading.table.movable, observed.shape)
+        reading = _without_spikes(reading, movable, spread)
+        cleaned = reading.table.standardised()
+        spikes = (np.nan_to_num(cleaned) != np.nan_to_num(observed)).sum(axis=0)
+    if spikes.any():
+        observed, spread = cleaned, covariance_of_rows(cleaned)
+    table = reading.table
     z = expected_cells(observed, spread)
     variance, likely, ceiling = np.zeros((3, len(table.labels)))
     moving = np.flatnonzero(table.movable)
@@ -199,10 +219,23 @@ def find_row_density(
     q = len(problem.targets)
     unknown = np.zeros(len(table.labels))
     about = [variance, likely, ceiling, unknown, unknown, spread]
-    found = RowDensity._make([*about, *density, columns, np.array(q), np.eye(q)])
+    found = RowDensity._make([*about, *density, columns, np.array(q), np.eye(q), spikes])
     score, precision = found.curvature(reading)
     found = found._replace(precision=precision.mean(axis=0), squared_score=(score**2).mean(axis=0))
     return found.with_residuals(found.regression(), problem, reading)
+
+
+def _without_spikes(reading: Reading, movable: NDArray[np.bool_], spread: Floats) -> Reading:
+    """The same rows, by whose covariance `(n, n)` gaps are filled; themselves where none is one."""
+    table = reading.table
+    observed = table.standardised()
+    z = expected_cells(observed, spread)
+    replaced = row_spikes(z, observed=~np.isnan(observed))
+    found = replaced.found & movable
+    if not found.any():
+        return reading
+    values = np.where(found, replaced.values * table.scale + table.mean, table.values)
+    return reading._replace(table=dataclasses.replace(table, values=values))
 
 
 def _to_judge(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:

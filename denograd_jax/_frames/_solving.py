@@ -108,10 +108,9 @@ def solve(
     given, asked = reading, plan
     if plan.automatic:
         model, plan, loss = _by_noise(model, plan, noise, reading)
-        if (
-            isinstance(noise, FoundNoise) and asked.noise is None and not plan.causal
-        ):  # a spike is told by what comes after it
-            reading = _spikes_replaced(reading, asked, movable)
+        if noise is not None and asked.noise is None and not plan.causal:
+            # a spike of a series is told by what comes after it
+            reading = _spikes_replaced(reading, asked, movable, noise)
     front = 0 if latest is None else latest.memory
     problem = reading.pose(movable, front=front if plan.causal else None)
     if plan.automatic and isinstance(noise, RowDensity):
@@ -120,6 +119,8 @@ def solve(
         found = _in_time(model, problem, reading, plan, loss, latest)
     else:
         before = problem if reading is given else given.pose(movable)
+        if reading is not given and isinstance(noise, RowDensity):
+            before = noise.without_gaps(before, given)
         found = _at_once(model, problem, reading, plan, loss, before)
     if plan.automatic and found.status == Status.max_steps:
         found = found._replace(status=Status.converged)  # its one step is all there is to do
@@ -131,9 +132,14 @@ def solve(
     return outcome._replace(values=asked.constraints.keep(outcome.values, given.table, movable))
 
 
-def _spikes_replaced(reading: Reading, plan: Plan, movable: Flags) -> Reading:
+def _spikes_replaced(
+    reading: Reading, plan: Plan, movable: Flags, noise: FoundNoise | RowDensity
+) -> Reading:
     """The data with spikes replaced, as far as the plan allows; itself where there is none."""
-    table = without_spikes(reading, movable).table
+    if isinstance(noise, RowDensity):
+        table = noise.without_spikes(reading, movable).table
+    else:
+        table = without_spikes(reading, movable).table
     values = np.where(
         np.nan_to_num(table.values) == np.nan_to_num(reading.table.values),
         reading.table.values,
@@ -151,13 +157,15 @@ def _by_noise(
     if found is None:
         raise UnsupportedError(
             'this model was fitted without a look at the noise, which rule="auto" needs: fit it '
-            'with model="linear", or refine the data it comes from, refine(data, rule="auto", ...).'
+            'anew, or choose another rule, such as rule="unit_step".'
         )
+    told = plan.noise is not None
     noise = found.scale if plan.noise is None else plan.noise
     most = np.minimum(plan.constraints.most, FARTHEST * noise.max(axis=0))
     constraints = dataclasses.replace(plan.constraints, most=most)
     plan = dataclasses.replace(plan, noise=noise, constraints=constraints)
     if isinstance(found, RowDensity):
+        found = found.blurred(noise) if told else found
         model, loss = found.around(model)
         return model, plan, loss
     incomplete = reading.misses_targets()

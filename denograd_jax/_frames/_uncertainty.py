@@ -48,11 +48,10 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     values = reading.table.values
     movable = np.broadcast_to(reading.table.movable, values.shape)
     if isinstance(noise, RowDensity):
-        score, precision = noise.curvature(reading)
-        replaced = np.zeros(values.shape, bool)
+        cleaned = noise.without_spikes(reading, movable)
+        score, precision = noise.curvature(cleaned)
     else:
         cleaned = without_spikes(reading, movable)
-        replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
         problem = cleaned.pose(movable)
         density = density_of(model, problem.layout, problem.arrays)
         whole = gaussian(model, noise.covariance)
@@ -60,6 +59,7 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
         columns = values.shape[1]
         score = problem.to_table(density.score_x, density.score_y, columns)
         precision = problem.to_table(found.x, found.y, columns)
+    replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
     gone = np.isnan(values)
     return Cells(np.where(gone, np.nan, score), np.where(gone, np.nan, precision), replaced)
 

@@ -22,9 +22,6 @@ COMPONENTS_OF_COLUMN = 20
 STEPS_OF_COLUMN, STEPS = 40, 80
 LEAST = 1e-4
 """Variance below which nothing is taken for noise."""
-LARGEST = 0.5
-"""A column of which more than this part looks like noise may hold no signal at all, or nothing but
-signal of its own: nobody could tell."""
 EVEN = 1.5
 """Values that repeat this much more often than their neighbours on the grid of the column's
 resolution were recorded exactly: noise would have spread them."""
@@ -114,7 +111,7 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
     even &= BELIEVED * ceiling * joint.precision > MUCH
     taken = BELIEVED * np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
-    told = (ceiling > LEAST) & (ceiling < LARGEST) & (taken * joint.precision > LITTLE)
+    told = (ceiling > LEAST) & (taken * joint.precision > LITTLE)
     taken = np.where(told, taken, 0)
     share = _least_likely_enough(z, taken, ~even, seed)
     taken = np.where(even, taken, share * taken)

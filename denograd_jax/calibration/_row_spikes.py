@@ -1,6 +1,6 @@
 """Cells of a table's rows that are spikes, not signal: apart from what the rest of the row says."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
     for j in range(z.shape[1]):
         free = ~_at_levels(z[:, j], suspect[:, j])
         beside = np.delete(suspect[::every], j, axis=1).any(axis=1)
-        others = np.column_stack([*np.delete(places, j, axis=2), _unit(beside)])
+        others = np.column_stack([*np.delete(places, j, axis=2), _unit(np.asarray(beside))])
         gap = _gap(judged[::every, j], free[::every])
         if gap is not None and _may_be_noise(judged[::every, j], free[::every], gap, others):
             found[:, j] = free & matched(np.where(free, judged[:, j], 0), gap.least, gap.most)
@@ -128,13 +128,14 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
 
 def _robust(z: Floats) -> _Law:
     """Fitted to rows of which suspicious cells are filled in by the fit before."""
-    low, high = np.quantile(z, [FLANK, 1 - FLANK], axis=0)
+    low, high = np.asarray(np.quantile(z, [FLANK, 1 - FLANK], axis=0), np.float64)
     margin = MARGIN * (high - low)
     usual = np.clip(z, low - margin, high + margin)
     x, doubt = usual, np.zeros(z.shape[1])
     for _ in range(ROUNDS):
         covariance = np.cov(x.T).reshape(2 * x.shape[1:]) + np.diag(doubt + RIDGE)
-        law = _with_unit(z, x.mean(axis=0), np.linalg.inv(covariance))
+        precision: Floats = np.linalg.inv(covariance.astype(np.float64))
+        law = _with_unit(z, x.mean(axis=0), precision)
         apart, suspect = _deviations(z, law)
         x = np.where(suspect, np.clip(z - apart, low - margin, high + margin), usual)
         doubt = suspect.mean(axis=0) / np.diag(law.precision)
@@ -166,9 +167,11 @@ def _deviations(z: Floats, law: _Law) -> tuple[Floats, Flags]:
     rows, order = np.arange(len(z)), list[tuple[NDArray[np.intp], NDArray[np.intp]]]()
     most = min(8, -(-z.shape[1] // MOST_OF_ROW))
     for turn in range(most + 1):
-        size = np.where(suspect[rows], 0, np.abs(pull[rows]) / (h * law.unit))
-        columns = size.argmax(axis=1)
-        hit = size[np.arange(len(rows)), columns] > WIDE
+        size = np.abs(pull[rows]) / h
+        wide = (size > WIDE * law.unit) & ~suspect[rows]
+        # In units of the law a spike deviates more than all that it makes deviate.
+        columns = np.where(wide, size * np.sqrt(h), 0).argmax(axis=1)
+        hit = wide.any(axis=1)
         rows, columns = rows[hit], columns[hit]
         if turn == most:
             break
@@ -210,9 +213,9 @@ def _places(z: Floats) -> Floats:
     return np.stack([_unit(ranks), _unit(np.abs(ranks - len(z) / 2))])
 
 
-def _unit(values: Floats | Flags) -> Floats:
+def _unit(values: NDArray[Any]) -> Floats:
     """With mean 0 and standard deviation 1 in each column, or 0 where all are equal."""
-    apart = values - values.mean(axis=0)
+    apart = np.asarray(values, np.float64) - values.mean(axis=0)
     found: Floats = apart / np.maximum(apart.std(axis=0), 1e-12)
     return found
 
@@ -254,9 +257,9 @@ def _may_be_noise(apart: Floats, free: Flags, gap: _Gap, others: Floats) -> bool
 def _gap(apart: Floats, free: Flags) -> _Gap | None:
     """The gap in size that is least likely by chance, if it is unlikely enough.
 
-    Sizes are counted within it, and, of cells that are free to be spikes, in a band above it. Of two
-    sides the one with less in the gap tells, since the other may have a tail of true extremes; or
-    both together.
+    Sizes are counted within it, and, of cells that are free to be spikes, in a band above it. Of
+    two sides the one with less in the gap tells, since the other may have a tail of true extremes;
+    or both together.
     """
     everything, some = _sides(apart), _sides(apart[free])
     sizes = np.sort(np.abs(apart[free]))
