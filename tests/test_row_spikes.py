@@ -136,7 +136,9 @@ def test_a_replaced_cell_is_as_uncertain_as_its_row_leaves_it(refined):
     moved = ((found.data - noisy).abs() > 2) & noisy.notna()
     assert moved.to_numpy().sum() > 50
     missed = ((found.data - clean) / errors).to_numpy()[moved]
-    assert 0.7 < rms(missed) < 1.5
+    # A Gaussian's is 0.67; far off are rows of which another spike was not found.
+    assert 0.5 < np.median(np.abs(missed)) < 0.9
+    assert (np.abs(missed) < 3).mean() > 0.95
 
 
 def test_where_the_noise_is_told_none_is_looked_for(refined):
@@ -148,6 +150,6 @@ def test_where_the_noise_is_told_none_is_looked_for(refined):
 
 def test_columns_that_are_frozen_and_largest_changes_are_kept(refined):
     noisy = refined[1][:1000]
-    frozen = refine(noisy, "y", rule="auto", noise_scale=None, frozen=["a"], max_change=1.0)
+    frozen = refine(noisy, "y", rule="auto", frozen=["a"], max_change=1.0)
     pd.testing.assert_series_equal(frozen.data["a"], noisy["a"])
-    assert float((frozen.data - noisy).abs().max().max()) < 1.0 + 1e-6
+    assert float(((frozen.data - noisy) / noisy.std()).abs().max().max()) < 1.001

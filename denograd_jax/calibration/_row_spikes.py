@@ -34,8 +34,10 @@ NEGLIGIBLE = 0.05
 """The same in standard deviations of the column; smaller ones do no harm."""
 GAPS = np.array([1.25, 1.4, 1.6, 2.5, 4.0])
 BANDS = np.array([1.35, 1.6, 2.5])
-UNLIKELY = 1e-5
-BOTH_UNLIKELY, EITHER_UNLIKELY = 1e-8, 1e-2
+UNLIKELY = 1e-8
+"""Columns of few levels that noise has blurred have gaps down to 1e-6; of 80 of Cauchy's one has
+1e-5."""
+BOTH_UNLIKELY, EITHER_UNLIKELY = 1e-11, 1e-2
 """Chance of a gap on both sides together, and on each of them at least, that is as telling."""
 FEWEST = 7
 UNEVEN = 2.5
@@ -43,7 +45,7 @@ ALIKE, BEYOND = 2.5, 1.2
 """Spikes are up to so many times the median of what is above the gap, or the end of the band."""
 MOST_SPIKES = 0.1
 """Of a column's cells; more are one of its clusters."""
-DEPENDENT = 4.5
+DEPENDENT = 4.0
 """Correlation of the spikes of a column with where the others lie, in its standard errors, above
 which they are part of the signal."""
 MOST_LEVELS, ALMOST_ALL = 64, 0.95
@@ -78,10 +80,10 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
     deviate most left out, one after another in each row; so a spike does not make the others of
     its row stand out. Deviations of a column are spikes if (1) they are apart from all smaller
     ones: sizes just below theirs occur so seldom as a tail like Cauchy's, :math:`P(|e| > t) \propto
-    1 / t`, leaves them empty once in 100,000 times; (2) they point up about as often as down, since
-    the tails of clean tables mostly point one way; (3) there are seven or more on either side; and
-    (4) they hit rows wherever these lie, with other suspicious cells or without: true extremes
-    depend on the other columns. Values that a column of few levels takes are none.
+    1 / t`, leaves them empty once in a hundred million times; (2) they point up about as often as
+    down, since the tails of clean tables mostly point one way; (3) there are seven or more on
+    either side; and (4) they hit rows wherever these lie, with other suspicious cells or without:
+    true extremes depend on the other columns. Values that a column of few levels takes are none.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.
