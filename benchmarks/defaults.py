@@ -33,7 +33,9 @@ def ratios(name, frame, target, noise, steps, seed):
     columns = [c for c in frame.select_dtypes("number") if frame[c].nunique() > 2]
     noisy = datasets.add_noise(frame, noise, columns=columns, seed=seed)
     window = None if target else 24
-    refined = refine(noisy, target, window=window, max_steps=steps, seed=seed).data
+    refined = refine(
+        noisy, target, window=window, rule="unit_step", max_steps=steps, seed=seed
+    ).data
     clean = frame[columns].astype(float)
     scale = clean.std(ddof=0)
     errors = [np.sqrt((((copy[columns] - clean) / scale) ** 2).mean()) for copy in (noisy, refined)]

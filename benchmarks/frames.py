@@ -89,7 +89,7 @@ def panel(series: int) -> None:
         rows = len(data) if isinstance(data, pd.DataFrame) else sum(map(len, data))
         compiled.clear()
         start = time.perf_counter()
-        refine(data, window=12, max_epochs=3)
+        refine(data, window=12, rule="unit_step", max_epochs=3)
         seconds = time.perf_counter() - start
         print(f"| {name}, {rows:,} rows | {len(compiled)} compilations | | {seconds:.1f} s |")
 
@@ -99,7 +99,7 @@ def updates(count: int) -> None:
 
     rng = np.random.default_rng(0)
     fitted = fit(rng.normal(size=(500, 3)).cumsum(axis=0), window=24, max_epochs=3)
-    online = OnlineRefiner(fitted, lag=2)
+    online = OnlineRefiner(fitted, rule="unit_step", lag=2)
     rows = rng.normal(size=(1000, 1, 3))
     for row in rows[:100]:
         online.update(row)

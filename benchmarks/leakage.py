@@ -32,8 +32,10 @@ def noise(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 def scores(seed: int, moves: dict[str, float]) -> dict[str, tuple[float, float, float]]:
     """R² of each regressor: never refined; trained on refined rows; tested on refined ones too."""
     train, test = noise(seed)
-    fitted = fit(train, "y", seed=seed)
-    refined_train, refined_test = (fitted.refine(rows, **moves).data for rows in (train, test))
+    fitted = fit(train, "y", model="mlp", seed=seed)
+    refined_train, refined_test = (
+        fitted.refine(rows, rule="unit_step", **moves).data for rows in (train, test)
+    )
     found = {}
     for name, regressor in REGRESSORS.items():
         pairs = (train, test), (refined_train, test), (refined_train, refined_test)

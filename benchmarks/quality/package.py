@@ -55,7 +55,7 @@ def standardised(noisy, problem: Problem):
 
     numbers = noisy.select_dtypes("number")
     target = None if problem.kind == "series" else problem.target
-    fitted = fit(numbers, target, window=problem.window, seed=problem.seed)
+    fitted = fit(numbers, target, model="mlp", window=problem.window, seed=problem.seed)
     scaling = fitted.schema.scaling
     values = (numbers[list(fitted.schema.labels)].to_numpy() - scaling.mean) / scaling.scale
     return fitted, values.astype(np.float32)
