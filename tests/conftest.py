@@ -6,6 +6,7 @@ The settings precede the import of jax, hence the order of the lines.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 DEVICES = "--xla_force_host_platform_device_count=8"
 HASTY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -39,6 +40,26 @@ from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("default")
+
+
+MOST_MAPPINGS = 30_000
+"""Of memory. Each compiled program takes some, thousands of tests compile, and beyond the 65,530
+that Linux allows a process the next compilation ends it by a segmentation fault."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs():
+    yield
+    if mappings() > MOST_MAPPINGS:
+        jax.clear_caches()
+
+
+def mappings():
+    try:
+        with Path("/proc/self/maps").open() as lines:
+            return sum(1 for _ in lines)
+    except OSError:  # not on Linux
+        return 0
 
 
 ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}
