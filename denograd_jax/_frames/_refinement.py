@@ -276,7 +276,8 @@ class Refinement:
         """Score and precision of each cell, for the rule "auto": `_frames/_uncertainty.py`."""
         from denograd_jax._frames._uncertainty import seen_by
 
-        assert self.fitted.noise is not None
+        if self.fitted.noise is None:
+            raise UnsupportedError("the model was fitted, or saved, without a look at the noise.")
         return seen_by(self.fitted.model, self.fitted.noise, self.origin.reading)
 
     def interval(self, level: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
