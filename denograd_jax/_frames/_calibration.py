@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from denograd_jax._frames._containers import open_container
-from denograd_jax._frames._fitted import Fitted, fit_reading
-from denograd_jax._frames._planning import Progress, refuse_fractions, refuse_progress
-from denograd_jax._frames._reading import Reading, Scale, learn, own, read, read_design
+from denograd_jax._frames._fitted import Fitted, fit
+from denograd_jax._frames._planning import Progress
+from denograd_jax._frames._reading import Reading, Scale
 from denograd_jax._frames._timeline import Irregular
 from denograd_jax._frames._uncertainty import Cells, seen_by
 from denograd_jax.calibration import error_after
@@ -122,25 +121,23 @@ def calibrate(
         >>> calibrate(noisy, window=12).noise["noise"].round(1).tolist()
         [0.2]
     """
-    refuse_fractions({"horizon": horizon, "stride": stride, "seed": seed})
-    refuse_fractions({"window": window, "max_epochs": max_epochs}, optional=True)
-    refuse_progress(progress)
-    opened = open_container(own(data), own(target))
-    design = read_design(
-        opened,
-        time=time,
-        groups=groups,
-        frozen=frozen,
+    fitted = fit(
+        data,
+        target,
+        model=model,
         window=window,
         horizon=horizon,
         stride=stride,
+        time=time,
+        groups=groups,
+        frozen=frozen,
         irregular=irregular,
         scale=scale,
+        max_epochs=max_epochs,
+        seed=seed,
+        progress=progress,
     )
-    schema = learn(opened, design)
-    reading = read(schema, opened, design)
-    fitted = fit_reading(schema, reading, model, max_epochs, seed, progress, automatic=True)
-    return calibration_of(fitted, reading)
+    return calibration_of(fitted, fitted.read(data, target))
 
 
 def calibration_of(

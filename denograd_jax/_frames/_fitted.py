@@ -91,9 +91,12 @@ class Fitted:
             DenogradError: For data that does not fit the model, or arguments that cannot be used.
         """
         refuse_unknown(moves)
-        opened = self._open(data, target)
-        reading = read(self.schema, opened, self.design)
+        reading = self.read(data, target)
         return refine_reading(self, reading, make_plan(reading, **moves))
+
+    def read(self, data: Any, target: Any = None) -> Reading:
+        """Data as this model sees it; arguments and errors are those of `refine`."""
+        return read(self.schema, self._open(data, target), self.design)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a backbone trained here, its columns and scaling into a folder.
