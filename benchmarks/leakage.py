@@ -15,7 +15,7 @@ from denograd_jax import fit
 
 ROWS, COLUMNS, SEEDS = 2000, 8, 3
 SETTINGS = {
-    "the defaults": {},
+    "our defaults of the published rule": {},
     "the published setting": {"step_size": 0.05, "tolerance": 0.01, "max_steps": 100},
 }
 TRIALS = ("nothing refined", "training rows refined", "training and test rows refined (wrong)")
