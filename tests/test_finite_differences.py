@@ -263,7 +263,7 @@ def test_a_table_is_refined(data):
     x, y = data
     frame = pd.DataFrame(x, columns=["a", "b", "c"])
     estimator = LinearRegression().fit(frame, y)
-    result = refine(frame.assign(y=y), "y", model=estimator)
+    result = refine(frame.assign(y=y), "y", model=estimator, rule="unit_step")
     before = y - estimator.predict(frame)
     after = result.data["y"] - estimator.predict(result.data[["a", "b", "c"]])
     assert np.square(after).mean() < 0.7 * np.square(before).mean()
