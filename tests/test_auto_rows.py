@@ -75,7 +75,7 @@ def test_residuals_are_those_of_the_mixtures_prediction(refined):
     before, after = refined.residuals["before"], refined.residuals["after"]
     linear = np.linalg.lstsq(NOISY[X], NOISY["y"], rcond=None)[0]
     assert rms(before) == pytest.approx(rms(NOISY[X] @ linear - NOISY["y"]), rel=0.1)
-    assert rms(after) < 0.6 * rms(before)
+    assert rms(after) < 0.7 * rms(before)
 
 
 @slow
@@ -116,7 +116,7 @@ def test_a_column_that_was_recorded_exactly_does_not_move():
     refined = refine(given, "y", rule="auto").data
     pd.testing.assert_series_equal(refined["b"], given["b"])
     others = [c for c in COLUMNS if c != "b"]
-    assert ratio(refined[others], given[others], CLEAN[others]) < 0.8
+    assert ratio(refined[others], given[others], CLEAN[others]) < 0.85
 
 
 @slow
@@ -145,7 +145,7 @@ def test_missing_cells_stay_missing_and_their_rows_still_move():
     holed.loc[4, X] = np.nan
     refined = refine(holed, "y", rule="auto")
     pd.testing.assert_frame_equal(refined.data.isna(), holed.isna())
-    assert ratio(refined.data, holed) < 0.75
+    assert ratio(refined.data, holed) < 0.8
     gaps = holed.isna().any(axis=1) & (holed.notna().sum(axis=1) > 3)
     assert ratio(refined.data[gaps], holed[gaps], CLEAN[gaps]) < 0.8
     untold = holed["y"].isna() & (holed.notna().sum(axis=1) > 3)

@@ -67,17 +67,22 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
 def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
     """Mean square error of each cell after one step, in squared standardised units, `(N, n)`.
 
-    Where all of the noise was taken that is the posterior variance, `v - v^2 h` (Robbins 1956,
-    Efron 2011). A cell that was replaced is known by all others alone, `1 / h`.
+    Where all of the noise was taken and the density is right that is the posterior variance,
+    `v - v^2 h` (Robbins 1956, Efron 2011). Of a density that was fitted to the same data the
+    squared score s^2 exceeds its curvature h, and by as much the score goes less with the noise
+    than h says: the error is then greater. A cell that was replaced is known by all others alone,
+    `1 / h`.
 
     Args:
         cells: What the density says of them.
         taken: Variance that the step took for the noise's, `(1, n)` or `(N, n)`.
         noise: Best guess of that variance, of the same shape.
     """
-    h = cells.precision
-    error = np.minimum(error_after(noise, taken, h, np.maximum(h, 0)), noise)
-    return np.where(cells.replaced, 1 / np.maximum(h, 1), error)
+    h = np.maximum(cells.precision, 0)
+    squares, curvature = (np.nansum(a, axis=0) for a in (cells.score**2, h))
+    excess = np.clip(squares / np.maximum(curvature, 1e-12) - 1, 0, 1)
+    error = error_after(noise, taken, h * (1 - excess), h * (1 + excess))
+    return np.where(cells.replaced, 1 / np.maximum(h, 1), np.minimum(error, noise))
 
 
 def standard_errors(refinement: "Refinement") -> pd.DataFrame:

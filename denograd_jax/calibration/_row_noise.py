@@ -25,22 +25,24 @@ LEAST = 1e-4
 EVEN = 1.5
 """Values that repeat this much more often than their neighbours on the grid of the column's
 resolution were recorded exactly: noise would have spread them."""
-LITTLE = 0.05
+LITTLE = 0.1
 """Share of its noise that would come off a column, below which it is left alone: with more noise
 taken for granted than there is, more harm than good could be done."""
 HEAVY, UNEVEN = 0.3, 0.22
 """Deviations count as noise would with a kurtosis of 3 and no correlation of their squares with
 anything, but for this much. No column of five clean real tables passes."""
-MUCH = 0.2
+MUCH = 0.4
 """The same share, above which deviations are looked at for whether they are noise alone: of a
 column that others hardly explain they are the column itself."""
-BELIEVED = 0.8
-QUIETEST = 0.25
+CERTAIN = 0.7
+"""Share that is taken of what is told to be noise by that."""
+HALF = 0.5
+"""Share that is taken of other noise: three quarters of the gain of all of it, and no harm as long
+as there is a quarter of what it is taken for."""
+QUIETEST = 0.1
 SMOOTH = 0.2
 """Ceiling of a column that has nothing sharp to it, as a Gaussian one has not. Where most columns
 are such, noise can show only in that few factors explain all that they have in common."""
-SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.0)
-STEPS_OF_SHARE = 20
 
 
 class RowNoise(NamedTuple):
@@ -77,8 +79,9 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
     ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
     factors explain all that they have in common. Of columns in which what the others do not explain
-    is Gaussian, and as large everywhere, it is believed; of others up to the lower quartile of all,
-    since what lies lower in many columns is hardly smoothness. Four fifths of it are taken.
+    is Gaussian, and as large everywhere, it is believed, and seven tenths of it are taken; of others
+    up to the lowest tenth of all, since what lies lower in several columns is hardly smoothness,
+    and half of that.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.
@@ -109,13 +112,12 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
     ceiling = np.where(exact, 0, joint.variance)
     even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
-    even &= BELIEVED * ceiling * joint.precision > MUCH
-    taken = BELIEVED * np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
-    told = (ceiling > LEAST) & (taken * joint.precision > LITTLE)
-    taken = np.where(told, taken, 0)
-    share = _least_likely_enough(z, taken, ~even, seed)
-    taken = np.where(even, taken, share * taken)
-    return RowNoise(taken, taken / BELIEVED, ceiling)
+    even &= CERTAIN * ceiling * joint.precision > MUCH
+    share = np.where(even, CERTAIN, HALF)
+    likely = np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
+    told = (ceiling > LEAST) & (share * likely * joint.precision > LITTLE)
+    likely = np.where(told, likely, 0)
+    return RowNoise(share * likely, likely, ceiling)
 
 
 class _Ceiling(NamedTuple):
@@ -151,33 +153,6 @@ def _ceiling(
                 deviations[halves == 1 - half] = -seen.score / seen.precision
         variance = np.clip(variance * squares / precision, LEAST, most)
     return _Ceiling(variance, precision / len(z), deviations)
-
-
-def _least_likely_enough(
-    z: Floats, variance: Floats, uneven: NDArray[np.bool_], seed: int
-) -> float:
-    """The least share of uneven columns' variances under which unseen rows are as likely as ever.
-
-    As likely is within one standard error of the difference, row by row, from the best share.
-    """
-    if not variance[uneven].any():
-        return 0.0
-    rng = np.random.default_rng(seed)
-    halves = rng.permutation(len(z)) % 2
-    likely = np.zeros((len(SHARES), len(z)))
-    for half in (0, 1):
-        learn, look = z[halves == half], z[halves != half]
-        shares = sort_out(learn, mixture_size(*z.shape), rng)
-        for i, share in enumerate(SHARES):
-            floor = np.maximum(np.where(uneven, share * variance, variance), LEAST)
-            for _ in range(STEPS_OF_SHARE * (2 if i == 0 else 1)):
-                mixture = maximise(learn, shares, floor)
-                shares = judge(mixture, learn).shares
-            likely[i, halves != half] = judge(mixture, look).log_density
-    behind = likely - likely[likely.mean(axis=1).argmax()]
-    error = behind.std(axis=1) / np.sqrt(len(z))
-    enough = behind.mean(axis=1) >= -error
-    return float(np.array(SHARES)[enough].min())
 
 
 def _as_noise_would(deviations: Floats, z: Floats) -> NDArray[np.bool_]:
