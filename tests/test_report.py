@@ -610,6 +610,11 @@ def automatic(noisy_table):
     return refine(noisy_table, target="d", rule="auto")
 
 
+def test_what_a_model_has_seen_is_told_of_one_that_was_given(tmp_path, noisy_table):
+    given = refine(noisy_table, "d", model=lambda x: x.sum() / 3, rule="auto")
+    assert "Where the model has seen these very rows" in Page(written(given, tmp_path)).sentences
+
+
 def cells_of_noise(page):
     """Lines of the table of noise; the page has no other of five columns."""
     first = next(i for i, row in enumerate(page.table_rows) if row[1:2] == ["noise"])
@@ -627,6 +632,7 @@ def test_the_noise_that_auto_found_is_told(tmp_path, automatic):
     assert f"about {calibration.gain:.0%} of it should come off. That part is Stein's" in (
         page.sentences
     )
+    assert "these very rows" not in page.sentences
     errors = np.sqrt((automatic.standard_errors**2).mean())
     assert (errors < calibration.noise["noise"]).all()
     lines = cells_of_noise(page)

@@ -81,7 +81,8 @@ def noise_of(refinement: "Refinement", most: int) -> Noise | None:
     spikes = sum(line.spikes for line in lines)
     known = calibration.noise["sigmas"].dropna()
     return Noise(
-        told=_in_words(calibration, known.to_numpy(), given=given, spikes=spikes),
+        told=_in_words(calibration, known.to_numpy(), given=given, spikes=spikes)
+        + _of_its_own_rows(str(refinement.settings.get("model", ""))),
         lines=[line for line in lines if len(known) or line.spikes][:most],
         all_lines=len(lines),
         unknown="none" if given else "not known",
@@ -126,6 +127,16 @@ def _in_words(calibration: "Calibration", known: Floats, *, given: bool, spikes:
         f"Noise of {size} standard deviations was {'given for' if given else 'found in'} {among}; "
         f"{part} should come off. That part is Stein's unbiased estimate, which needs no clean "
         "data."
+    )
+
+
+def _of_its_own_rows(model: str) -> str:
+    """What is to be known of a network, or a model that was given; the others are fitted with it."""
+    if not model.startswith("given") and "trained on this data" not in model:
+        return ""
+    return (
+        " Where the model has seen these very rows, its residuals are smaller than its errors, and "
+        "the noise of what it predicts looks smaller than it is."
     )
 
 
