@@ -32,7 +32,7 @@ def found(rows, **options):
 @pytest.mark.parametrize("scale", [0.1, 0.3])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_noise_is_found_and_not_more_than_there_is(scale, seed):
-    """Half of the variance is taken at least, and no column gets a tenth more than it has."""
+    """Four tenths of the variance are taken at least; no column gets a tenth more than it has."""
     sizes = found(noisy(rank_two(seed=seed), scale), seed=seed)
     assert (sizes > 0.6 * scale).all()
     assert (sizes < 1.1 * scale).all()

@@ -36,10 +36,10 @@ MUCH = 0.4
 column that others hardly explain they are the column itself."""
 CERTAIN = 0.7
 """Share that is taken of what is told to be noise by that."""
-HALF = 0.5
-"""Share that is taken of other noise: three quarters of the gain of all of it, and no harm as long
+CAUTIOUS = 0.45
+"""Share that is taken of other noise: seven tenths of the gain of all of it, and no harm as long
 as there is a quarter of what it is taken for."""
-QUIETEST = 0.1
+QUIETEST = 0.25
 SMOOTH = 0.2
 """Ceiling of a column that has nothing sharp to it, as a Gaussian one has not. Where most columns
 are such, noise can show only in that few factors explain all that they have in common."""
@@ -80,8 +80,8 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
     factors explain all that they have in common. Of columns in which what the others do not explain
     is Gaussian, and as large everywhere, it is believed, and seven tenths of it are taken; of others
-    up to the lowest tenth of all, since what lies lower in several columns is hardly smoothness,
-    and half of that.
+    up to the lower quartile of all, since what lies lower in many columns is hardly smoothness, and
+    nearly half of that.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.
@@ -113,7 +113,7 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     ceiling = np.where(exact, 0, joint.variance)
     even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
     even &= CERTAIN * ceiling * joint.precision > MUCH
-    share = np.where(even, CERTAIN, HALF)
+    share = np.where(even, CERTAIN, CAUTIOUS)
     likely = np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
     told = (ceiling > LEAST) & (share * likely * joint.precision > LITTLE)
     likely = np.where(told, likely, 0)
