@@ -79,9 +79,9 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
     ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
     factors explain all that they have in common. Of columns in which what the others do not explain
-    is Gaussian, and as large everywhere, it is believed, and seven tenths of it are taken; of others
-    up to the lower quartile of all, since what lies lower in many columns is hardly smoothness, and
-    nearly half of that.
+    is Gaussian, and as large everywhere, it is believed, and seven tenths of it are taken; of the
+    others up to the lower quartile of all, since what lies lower in many columns is hardly
+    smoothness, and nearly half of that.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.

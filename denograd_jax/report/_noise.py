@@ -131,7 +131,7 @@ def _in_words(calibration: "Calibration", known: Floats, *, given: bool, spikes:
 
 
 def _of_its_own_rows(model: str) -> str:
-    """What is to be known of a network, or a model that was given; the others are fitted with it."""
+    """What is to be known of a network, or of a model that was given."""
     if not model.startswith("given") and "trained on this data" not in model:
         return ""
     return (
