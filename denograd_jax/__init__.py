@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from denograd_jax import (
         backbones,
         calibration,
+        classification,
         datasets,
         errors,
         layouts,
         metrics,
         models,
+        robust,
         rules,
     )
     from denograd_jax._core._causal import Causal, CausalRefiner, causal_refiner
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from denograd_jax._frames._refine import refine
     from denograd_jax._frames._refinement import Refinement
     from denograd_jax._types import Model
+    from denograd_jax.classification import find_noisy
     from denograd_jax.errors import DenogradError
     from denograd_jax.models import as_model
     from denograd_jax.streaming import stream
@@ -58,6 +61,7 @@ _HOMES = {
     "causal_refiner": "_core._causal",
     "constrained": "_core._constrained",
     "calibrate": "_frames._calibration",
+    "find_noisy": "classification",
     "fit": "_frames._fitted",
     "global_refiner": "_core._global",
     "input_gradients": "_core._instances",
@@ -70,11 +74,13 @@ _MODULES = (
     "backbones",
     "bridges",
     "calibration",
+    "classification",
     "datasets",
     "errors",
     "layouts",
     "metrics",
     "models",
+    "robust",
     "rules",
     "sklearn",
 )
@@ -104,9 +110,11 @@ __all__ = [
     "calibrate",
     "calibration",
     "causal_refiner",
+    "classification",
     "constrained",
     "datasets",
     "errors",
+    "find_noisy",
     "fit",
     "global_refiner",
     "input_gradients",
@@ -115,6 +123,7 @@ __all__ = [
     "models",
     "refine",
     "refiner",
+    "robust",
     "rules",
     "run",
     "stream",

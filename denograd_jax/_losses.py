@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from denograd_jax._types import Loss
-from denograd_jax.errors import UnsupportedError
+from denograd_jax.errors import ModelError, UnsupportedError
 
-__all__ = ["absolute_error", "as_loss"]
+__all__ = ["absolute_error", "as_loss", "binary_cross_entropy", "brier", "cross_entropy"]
+
+UNSURE = 1e-3
+"""By how much probabilities may miss a sum of 1 and still be a distribution."""
 
 
 def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
@@ -20,10 +23,105 @@ def absolute_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return residual * jnp.sign(residual)  # the derivative of jnp.abs at 0 is 1
 
 
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    r"""`-sum_k label_k log softmax(logits)_k` of one instance; labels are held fixed.
+
+    For the number of a class, or for probabilities of all classes (one-hot, or soft), with the same
+    result. dL/d(label) is 0 by definition: a published rule then moves the input alone, by its own
+    norm. Refiners measure the residual in probabilities: of soft labels `softmax(logits) - label`,
+    of the number of a class 1 less its probability, which is the largest of them. So a tolerance
+    of 0.1 leaves alone what the model calls by its label with a probability of 0.9.
+
+    Args:
+        logits: `(classes,)`.
+        label: An integer from 0, `()`; or probabilities `(classes,)`.
+
+    Returns:
+        `()`; NaN, so that refiners leave the instance alone and count it, where there is no such
+        class or the probabilities are none.
+
+    Raises:
+        ModelError: When traced, for fewer than two logits.
+    """
+    if logits.size < 2:
+        raise ModelError(
+            f"cross_entropy needs a logit for each of two or more classes, not {logits.size}: for "
+            'one logit, that of class 1, use "binary_cross_entropy".'
+        )
+    label = jax.lax.stop_gradient(label)
+    log_probabilities = jax.nn.log_softmax(logits.ravel())
+    if label.ndim == 0:
+        sound = (label >= 0) & (label < logits.size)
+        loss = -log_probabilities[jnp.where(sound, label, 0)]
+    else:
+        sound = _is_distribution(label)
+        loss = -jnp.sum(label * log_probabilities)
+    return jnp.where(sound, loss, jnp.nan)
+
+
+def binary_cross_entropy(logit: jax.Array, label: jax.Array) -> jax.Array:
+    """Cross-entropy of the probability of class 1, element by element; labels are held fixed.
+
+    As `cross_entropy`; also for several classes that do not exclude each other. The residual is
+    `sigmoid(logit) - label`.
+
+    Args:
+        logit: Of class 1, `(q,)`.
+        label: 0, 1 or a probability, `(q,)`.
+
+    Returns:
+        `(q,)`; NaN where the label is no probability.
+
+    Raises:
+        ModelError: When traced, for more logits than labels.
+    """
+    if logit.shape != label.shape:
+        raise ModelError(
+            f"binary_cross_entropy needs one logit for each label, not {logit.size} for "
+            f'{label.size}: for a logit per class use "cross_entropy".'
+        )
+    label = jax.lax.stop_gradient(label)
+    loss = jax.nn.softplus(logit) - label * logit
+    return jnp.where((label >= 0) & (label <= 1), loss, jnp.nan)
+
+
+def brier(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """`1/2 |softmax(logits) - label|^2` of one instance: for soft labels that move.
+
+    Its gradient by the label is `label - softmax(logits)`, bounded, and along the simplex, as the
+    residual is: a rule shares the correction out between input and label. (That of the cross-
+    entropy, `-log softmax(logits)`, is dominated by the classes that are out of the question.)
+    Where the model is certain, its gradient by the input vanishes and the label moves alone.
+
+    Args:
+        logits: `(classes,)`.
+        label: Probabilities of all classes, `(classes,)`; `simplex_targets` keeps them so.
+
+    Source:
+        Brier 1950.
+    """
+    residual = jax.nn.softmax(logits.ravel()) - label
+    return 0.5 * jnp.sum(residual * residual)
+
+
+def _is_distribution(label: jax.Array) -> jax.Array:
+    return (label >= -UNSURE).all() & (jnp.abs(label.sum() - 1) <= UNSURE)
+
+
+# Residuals are taken from there; `of_labels`: the target is a class, or classes, that do not move.
+cross_entropy.location = jax.nn.softmax  # type: ignore[attr-defined]
+binary_cross_entropy.location = jax.nn.sigmoid  # type: ignore[attr-defined]
+brier.location = jax.nn.softmax  # type: ignore[attr-defined]
+cross_entropy.of_labels = True  # type: ignore[attr-defined]
+binary_cross_entropy.of_labels = True  # type: ignore[attr-defined]
+
 _NAMED: dict[str, Loss] = {
     "squared_error": optax.losses.squared_error,
     "absolute_error": absolute_error,
     "huber": optax.losses.huber_loss,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "brier": brier,
 }
 
 
@@ -34,7 +132,8 @@ def as_loss(criterion: Any) -> Loss:
 
     Args:
         criterion: One of the names "squared_error", "absolute_error" and "huber" (`optax`'s, with
-            its delta of 1); a JAX function `loss(prediction, target)`, returned as it is; or a
+            its delta of 1), or for models of logits "cross_entropy", "binary_cross_entropy" and
+            "brier"; a JAX function `loss(prediction, target)`, returned as it is; or a
             loss module of `torch.nn`, see `bridges.loss_from_torch`.
 
     Returns:

@@ -86,7 +86,10 @@ class Call(NamedTuple):
 
 
 KNOWN = "is not in the data; it has: 'a', 'b', 'y'"
-CONVERT = "only numbers can be refined. Convert it, for example with .astype(float)."
+CONVERT = (
+    "only numbers can be refined. Convert it, for example with .astype(float). For labels of "
+    "classes there is find_noisy."
+)
 NO_MOVE = "no column can move: every numeric column is frozen, constant or holds only 0 and 1."
 LABELS = "must be a column's label or a list of labels, not"
 VALUES = "the values of a target go in a NumPy array, Series or DataFrame."

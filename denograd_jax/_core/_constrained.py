@@ -15,7 +15,15 @@ from denograd_jax._types import Params
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data
 
-__all__ = ["ConstrainedState", "Grid", "Held", "Limits", "constrained", "within"]
+__all__ = [
+    "ConstrainedState",
+    "Grid",
+    "Held",
+    "Limits",
+    "constrained",
+    "with_data",
+    "within",
+]
 
 Limit: TypeAlias = Any  # a number or an array that broadcasts to x or y; None: there is none
 
@@ -155,7 +163,7 @@ def constrained(
         data = inner.data
         held_x, x = _begin("x", data.x, data.movable_x, limits, data)
         held_y, y = _begin("y", data.y, data.movable_y, limits, data)
-        return ConstrainedState(_with_data(inner, data._replace(x=x, y=y)), held_x, held_y)
+        return ConstrainedState(with_data(inner, data._replace(x=x, y=y)), held_x, held_y)
 
     return Refiner(init, _build_step(r.step))
 
@@ -185,7 +193,7 @@ def _build_step(
             assert after.movable_y is not None
             held_y, y = _project(held_y, after.movable_y, before.y, after.y)
             after = after._replace(y=y)
-        return ConstrainedState(_with_data(inner, after), held_x, held_y), info
+        return ConstrainedState(with_data(inner, after), held_x, held_y), info
 
     return constrained_step
 
@@ -389,10 +397,10 @@ def _clip(values: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     return clipped
 
 
-def _with_data(state: Any, data: Data) -> Any:
+def with_data(state: Any, data: Data) -> Any:
     """The state with other data: a NamedTuple, a dataclass (chex, Equinox), or one of ours."""
     if isinstance(state, ConstrainedState):
-        return state._replace(inner=_with_data(state.inner, data))
+        return state._replace(inner=with_data(state.inner, data))
     if hasattr(state, "_replace"):
         return state._replace(data=data)
     return dataclasses.replace(state, data=data)

@@ -24,8 +24,9 @@ class InputGradients(NamedTuple):
     """How one instance misses its target, and which way it would have to move.
 
     Attributes:
-        residual: `f(x) - y`, shape `(q,)`; for class labels the loss itself, shape `(1,)`;
-            0 where the target is missing.
+        residual: `f(x) - y`, shape `(q,)`; for class labels the loss itself, shape `(1,)`, or
+            of a loss with a `location` 1 less the label's probability; 0 where the target is
+            missing.
         x: dL/dx, the shape of the instance.
         y: dL/dy, shape `(q,)`; 0 for class labels and missing targets.
         loss: L, summed over targets, shape `()`.
@@ -84,7 +85,8 @@ def input_gradients(
         loss: `loss(prediction, target)`, element by element or one number. With an integer target
             of another size than the prediction (class labels), it gets `(logits, label)`. A loss
             of distributions has an attribute `location(prediction)`, from where the residual is
-            measured, and gets the prediction as one vector.
+            measured, and gets the prediction as one vector. One with an attribute `of_labels` is
+            for targets that are classes, or their probabilities, and has no gradient by them.
 
     Returns:
         `gradients(params, x, y, observed_y=None) -> InputGradients`, with `y` of shape `(q,)` and
@@ -215,7 +217,10 @@ def _misfit(
     """
     _refuse_prediction(prediction)
     locate = getattr(loss, "location", None)
-    if prediction.size != y.size and locate is None:
+    of_labels = getattr(loss, "of_labels", False)
+    if of_labels and not labels:
+        raise _needs_slope()
+    if prediction.size != y.size and (locate is None or of_labels):
         return _label_misfit(loss, labels, prediction, y, free_y.dtype, observed)
     prediction = prediction.astype(free_y.dtype)
     prediction = prediction.reshape(y.shape) if locate is None else prediction.ravel()
@@ -251,12 +256,21 @@ def _label_misfit(
             "that takes (logits, label)."
         )
     if not labels:
-        raise UnsupportedError(
-            "this rule needs a gradient by the target, which class labels do not have: use "
-            "rules.unit_step."
-        )
+        raise _needs_slope()
     value = jnp.where(observed[0], loss(logits, label[0]).sum(), 0).astype(dtype)
-    return value, value[None]
+    locate = getattr(loss, "location", None)
+    if locate is None:
+        return value, value[None]
+    # Of the distance to a one-hot label this is the largest entry: both are gated alike.
+    missing = 1 - locate(logits.ravel())[jnp.clip(label, 0, logits.size - 1)]
+    return value, jnp.where(observed, missing.astype(dtype), 0)
+
+
+def _needs_slope() -> UnsupportedError:
+    return UnsupportedError(
+        "this rule needs a gradient by the target, which class labels do not have: use "
+        "rules.unit_step."
+    )
 
 
 def _refuse_prediction(prediction: Any) -> None:

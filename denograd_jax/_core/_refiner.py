@@ -14,6 +14,7 @@ from denograd_jax._core._instances import batch_gradients
 from denograd_jax._core._prepare import init_of
 from denograd_jax._core._sharding import Blocks, blocks_over
 from denograd_jax._core._sweep import Origin, sweep_with
+from denograd_jax._losses import as_loss
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
@@ -130,7 +131,7 @@ def refiner(
     predict: Predict | Model,
     rule: Rule | None = None,
     layout: Layout | None = None,
-    loss: Loss = optax.losses.squared_error,
+    loss: Loss | str = optax.losses.squared_error,
     refine_targets: bool = True,
     *,
     chunk_size: int | None = None,
@@ -153,9 +154,14 @@ def refiner(
             to `step`, as any others would be).
         rule: How an instance moves; `rules.unit_step()` unless given.
         layout: How instances are cut; `layouts.rows()` unless given.
-        loss: `loss(prediction, target)`, summed over targets.
+        loss: `loss(prediction, target)`, summed over targets; or a name, "squared_error",
+            "absolute_error" or "huber". For a model of logits "cross_entropy", with y the numbers
+            of classes, `(n,)`, or their probabilities, `(n, classes)`; "binary_cross_entropy", with
+            y 0 or 1; or "brier", for probabilities that move (`classification.simplex_targets`).
+            Residuals, and with them the rule's tolerance, are then differences of probabilities.
         refine_targets: Whether y moves too; the gradient is normalised with dL/dy all the same.
-            Integer y is kept as class labels only where this is False.
+            Integer y is kept as class labels only where this is False, or by the two losses called
+            cross-entropy, which never move y and have no dL/dy.
         chunk_size: Instances in memory at a time (on each device); chosen from the model's shapes
             unless given. The result does not depend on it beyond rounding.
         keep_direction: Whether `Info.direction` is kept; it is as large as all instances together.
@@ -171,6 +177,7 @@ def refiner(
     Raises:
         ShapeError, DataError: By `init`, for arrays that do not fit or cannot be refined.
         ModelError: By `step`, if the model's output does not match the target.
+        UnsupportedError: A loss that is none; by `step`, a rule that class labels do not go with.
 
     Source:
         Alonso-Ramos et al., "DenoGrad", arXiv 2511.10161.
@@ -188,6 +195,8 @@ def refiner(
     layout = layouts.rows() if layout is None else layout
     if chunk_size is not None and chunk_size < 1:
         raise ShapeError(f"chunk_size must be at least 1, not {chunk_size}.")
+    loss = as_loss(loss)
+    refine_targets = refine_targets and not getattr(loss, "of_labels", False)
     model = as_static_model(predict, loss)
     blocks = blocks_over(mesh, axis)
     step = _build_step(

@@ -242,7 +242,7 @@ def _refuse_text(
             raise ColumnError(
                 f"target column {label!r} is not numeric (its type is {frame[label].dtype}"
                 f"{_no_number(frame[label])}): only numbers can be refined. Convert it, for "
-                "example with .astype(float)."
+                "example with .astype(float). For labels of classes there is find_noisy."
             )
     if not labels:
         raise ColumnError("no column is numeric: only numbers can be refined.")
