@@ -82,12 +82,14 @@ def test_the_parts_agree(found):
     assert "called" in repr(found)
 
 
+@pytest.mark.slow
 def test_clean_labels_are_believed(rng):
     X, _, given = clusters(rng, wrong=0)
     found = find_noisy(X, given, rounds=2)
     assert found.noise_rate < 0.02
 
 
+@pytest.mark.slow
 def test_the_same_again(rng):
     X, _, given = clusters(rng, rows=90)
     first, again = (find_noisy(X, given, model="linear", rounds=2, seed=3) for _ in range(2))
@@ -128,7 +130,9 @@ def test_kinds_of_labels(rng, kind):
         assert list(found.posterior.columns) == list(NAMES[::-1])
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize(
+    "missing", [None, *(pytest.param(m, marks=pytest.mark.slow) for m in (np.nan, pd.NA))]
+)
 def test_a_missing_label_is_suggested(rng, missing):
     X, true, given = clusters(rng, wrong=0)
     y = pd.Series(NAMES[given], dtype=object)
