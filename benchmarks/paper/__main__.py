@@ -1,0 +1,5 @@
+"""`python -m benchmarks.paper`."""
+
+from .command import main
+
+main()
