@@ -148,7 +148,7 @@ def pages_with_code():
             yield pytest.param(page, marks=marks, id=page.stem)
 
 
-@pytest.mark.parametrize("page", pages_with_code())
+@pytest.mark.parametrize("page", list(pages_with_code()))
 def test_code_of_a_page(page, tmp_path, monkeypatch):
     """One block after the other in one namespace, as a reader would paste them."""
     if page.stem == "bridges":
