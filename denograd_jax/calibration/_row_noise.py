@@ -28,7 +28,7 @@ resolution were recorded exactly: noise would have spread them."""
 LITTLE = 0.1
 """Share of its noise that would come off a column, below which it is left alone: with more noise
 taken for granted than there is, more harm than good could be done."""
-HEAVY, UNEVEN = 0.3, 0.24
+HEAVY, UNEVEN = 0.3, 0.22
 """Deviations count as noise would with a kurtosis of 3 and no correlation of their squares with
 anything, but for this much. No column of five clean real tables passes."""
 MUCH = 0.4
