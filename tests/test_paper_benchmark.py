@@ -306,6 +306,7 @@ def quickly(monkeypatch):
         monkeypatch.setitem(getattr(denograd, name), "max_epochs", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.METHODS, ids=lambda m: m.name)
 def test_every_method_runs(copy, method, monkeypatch):
     if copy.data.kind not in method.kinds:
@@ -329,6 +330,7 @@ def test_test_rows_are_not_learnt_from(copy, name):
     assert method(copy).learnt.equals(method(other).learnt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regressor", downstream.REGRESSORS, ids=lambda r: r.name)
 def test_every_regressor_runs(copy, regressor, monkeypatch):
     if copy.data.kind not in regressor.kinds:

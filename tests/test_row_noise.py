@@ -96,7 +96,7 @@ def test_a_target_that_is_nothing_but_noise_hides_no_other_column():
     rng = np.random.default_rng(0)
     x = noisy(rank_two()[:, :5], 0.3)
     sizes = found(np.column_stack([x, rng.normal(size=len(x))]))
-    assert (sizes[:5] > 0.2).all()
+    assert (sizes[:5] > 0.15).all()
     assert (sizes[:5] < 0.33).all()
 
 
