@@ -11,7 +11,14 @@ import optax
 from denograd_jax._types import Loss
 from denograd_jax.errors import ModelError, UnsupportedError
 
-__all__ = ["absolute_error", "as_loss", "binary_cross_entropy", "brier", "cross_entropy"]
+__all__ = [
+    "absolute_error",
+    "as_loss",
+    "binary_cross_entropy",
+    "brier",
+    "cross_entropy",
+    "is_distribution",
+]
 
 UNSURE = 1e-3
 """By how much probabilities may miss a sum of 1 and still be a distribution."""
@@ -54,7 +61,7 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
         sound = (label >= 0) & (label < logits.size)
         loss = -log_probabilities[jnp.where(sound, label, 0)]
     else:
-        sound = _is_distribution(label)
+        sound = is_distribution(label)
         loss = -jnp.sum(label * log_probabilities)
     return jnp.where(sound, loss, jnp.nan)
 
@@ -104,8 +111,9 @@ def brier(logits: jax.Array, label: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(residual * residual)
 
 
-def _is_distribution(label: jax.Array) -> jax.Array:
-    return (label >= -UNSURE).all() & (jnp.abs(label.sum() - 1) <= UNSURE)
+def is_distribution(label: jax.Array) -> jax.Array:
+    """Whether entries along the last axis are at least 0 and sum to 1, up to `UNSURE`."""
+    return (label >= -UNSURE).all(axis=-1) & (jnp.abs(label.sum(axis=-1) - 1) <= UNSURE)
 
 
 # Residuals are taken from there; `of_labels`: the target is a class, or classes, that do not move.

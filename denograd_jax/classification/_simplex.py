@@ -10,13 +10,11 @@ import optax
 
 from denograd_jax._core._constrained import with_data
 from denograd_jax._core._refiner import InfoT, Refiner, StateT
+from denograd_jax._losses import is_distribution
 from denograd_jax._types import Params
 from denograd_jax.errors import DataError, ShapeError
 
 __all__ = ["simplex_targets"]
-
-UNSURE = 1e-3
-"""By how much a row of probabilities may miss a sum of 1."""
 
 
 def simplex_targets(r: Refiner[StateT, InfoT]) -> Refiner[StateT, InfoT]:
@@ -93,8 +91,7 @@ def _refuse(y: jax.Array | None, observed: jax.Array | None) -> None:
     if isinstance(y, jax.core.Tracer):
         return
     known = observed.all(axis=1)
-    sound = (y >= -UNSURE).all(axis=1) & (jnp.abs(y.sum(axis=1) - 1) <= UNSURE)
-    wrong = known & ~sound
+    wrong = known & ~is_distribution(y)
     if wrong.any():
         row = int(jnp.argmax(wrong))
         raise DataError(
