@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.quality.grid import keep
+
 from . import copies, data, downstream, measures
 from .copies import CONTROLS, Kind
 from .methods import Method
@@ -96,10 +98,7 @@ class Grid:
             if not (kept["error"] and retry):
                 return kept | {"cached": True}
         found = self._measured(cell)
-        if not (found["error"] or "").startswith(("ModuleNotFoundError", "ImportError")):
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(found, indent=1))
-            draft.replace(path)  # a file is there whole, or not at all
+        keep(found, path)
         return found | {"cached": False}
 
     def path(self, cell: Cell) -> Path:

@@ -83,11 +83,7 @@ class Grid:
     def computed(self, cell: Cell) -> dict:
         """The result of a cell; it is kept, unless all that it lacks is a package."""
         result = self._measured(cell)
-        if not (result["error"] or "").startswith(("ModuleNotFoundError", "ImportError")):
-            path = self.path(cell)
-            draft = path.with_suffix(".part")
-            draft.write_text(json.dumps(result, indent=1))
-            draft.replace(path)  # a file is there whole, or not at all
+        keep(result, self.path(cell))
         return result | {"cached": False}
 
     def path(self, cell: Cell) -> Path:
@@ -140,6 +136,14 @@ class Grid:
         noisy, scale = noise.add(kind, data, seed)
         problem = Problem(data.kind, data.target, data.window, data.columns, scale, seed)
         return noisy, problem, downstream.errors(data, noisy)
+
+
+def keep(result: dict, path: Path) -> None:
+    """Write the result of a cell to its file, unless all that it lacked is a package."""
+    if not (result["error"] or "").startswith(("ModuleNotFoundError", "ImportError")):
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(result, indent=1))
+        draft.replace(path)  # a file is there whole, or not at all
 
 
 def digest(data: DataSet) -> str:
