@@ -79,6 +79,7 @@ def calibrate(
     irregular: Irregular | None = None,
     scale: Scale = "all",
     max_epochs: int | None = None,
+    folds: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibration:
@@ -102,6 +103,7 @@ def calibrate(
         irregular: As `refine` takes it.
         scale: "group" to scale columns in each group.
         max_epochs: Most training epochs of the backbone.
+        folds: Parts of the data, for each of which a backbone is trained without it.
         seed: Of what is drawn.
         progress: Called as training goes on.
 
@@ -134,6 +136,7 @@ def calibrate(
         irregular=irregular,
         scale=scale,
         max_epochs=max_epochs,
+        folds=folds,
         seed=seed,
         progress=progress,
     )

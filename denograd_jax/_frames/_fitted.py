@@ -14,6 +14,7 @@ from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._containers import Opened, open_container
 from denograd_jax._frames._frozen_models import (
+    cross_fit_backbone,
     fit_linear_backbone,
     in_user_units,
     train_backbone,
@@ -28,6 +29,7 @@ from denograd_jax._frames._planning import (
     refuse_progress,
     refuse_unknown,
 )
+from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Design, Reading, Scale, learn, own, read, read_design
 from denograd_jax._frames._recording import record
 from denograd_jax._frames._refinement import Refinement
@@ -164,6 +166,7 @@ def fit(
     irregular: Irregular | None = None,
     scale: Scale = "all",
     max_epochs: int | None = None,
+    folds: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Fitted:
@@ -185,6 +188,7 @@ def fit(
             the usual one.
         scale: "group" to scale columns in each group.
         max_epochs: Most training epochs of the backbone.
+        folds: Parts of the data, for each of which a backbone is trained without it.
         seed: Of the backbone's initial weights and the order of its batches.
         progress: Called as training goes on.
 
@@ -215,6 +219,7 @@ def fit(
         stride=stride,
         irregular=irregular,
         scale=scale,
+        folds=folds,
     )
     schema = learn(opened, design)
     reading = read(schema, opened, design)
@@ -246,7 +251,10 @@ def fit_reading(
             `(1, n)`.
     """
     rows = reading.timeline is None
-    if model is None and automatic and max_epochs is None:
+    cross_fitted = reading.design.folds is not None
+    if cross_fitted:
+        _refuse_folds(model)
+    if model is None and automatic and max_epochs is None and not cross_fitted:
         model = "mixture" if rows else "linear"
     if rows and (automatic or _is_mixture(model)):
         return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise)
@@ -255,6 +263,19 @@ def fit_reading(
         return fitted
     found = find_noise(fitted.model, reading)
     return _with_noise(fitted, found, reading)
+
+
+def _refuse_folds(model: Any) -> None:
+    if model is not None and not isinstance(model, str):
+        raise UnsupportedError(
+            "folds are for backbones trained here: a model that is given is one, and has seen what "
+            "it was trained on. Leave folds out, or name a backbone."
+        )
+    if _is_mixture(model):
+        raise UnsupportedError(
+            "folds are for backbones trained by their predictions: a mixture is judged by rows "
+            "that it was not fitted to anyway. Leave folds out."
+        )
 
 
 def _is_mixture(model: Any) -> bool:
@@ -314,6 +335,8 @@ def _fit_model(
         return Fitted(schema, reading.design, frozen, explained, None, shape, None, settings)
     name = "mlp" if model is None else model
     logger.info("training %s on %d rows", name, len(reading.table.values))
+    if reading.design.folds is not None:
+        return _cross_fit(schema, reading, problem, name, max_epochs, seed, progress)
     if name == "linear":
         linear = fit_linear_backbone(problem, prepare(problem.layout, *problem.arrays))
         settings = {"model": "linear backbone, fitted to this data by least squares"}
@@ -340,6 +363,47 @@ def _fit_model(
         explained,
         name,
         shape,
+        seed,
+        settings,
+        interrupted=trained.interrupted,
+    )
+
+
+def _cross_fit(
+    schema: Schema,
+    reading: Reading,
+    problem: Problem,
+    name: str,
+    max_epochs: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> Fitted:
+    """A backbone for each fold, trained without it."""
+    folds = reading.design.folds
+    assert folds is not None
+    trained = cross_fit_backbone(
+        name,
+        problem,
+        prepare(problem.layout, *problem.arrays),
+        folds.count,
+        seed=seed,
+        max_epochs=max_epochs,
+        progress=None if progress is None else functools.partial(progress, "train"),
+    )
+    settings: dict[str, object] = {
+        "model": f"{folds.count} {name} backbones, each trained without a part of this data",
+        "folds": folds.count,
+    }
+    if trained.epochs:
+        settings["epochs"] = trained.epochs
+        settings["validation loss"] = round(float(trained.validation_loss.mean()), 4)
+    return Fitted(
+        schema,
+        reading.design,
+        trained.model,
+        tuple(schema.labels[j] for j in problem.targets),
+        name,
+        (*problem.instance_shape[:-1], problem.instance_shape[-1] - 1),
         seed,
         settings,
         interrupted=trained.interrupted,

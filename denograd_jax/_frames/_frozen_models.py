@@ -24,9 +24,10 @@ from denograd_jax.errors import (
     UnsupportedError,
 )
 from denograd_jax.layouts import Data, Rows, Windows
-from denograd_jax.models import as_model
+from denograd_jax.models import as_model, by_fold
 
-__all__ = ["between_units", "fit_linear_backbone", "in_user_units", "train_backbone"]
+__all__ = ["between_units", "cross_fit_backbone", "fit_linear_backbone", "in_user_units"]
+__all__ += ["train_backbone"]
 
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
@@ -57,7 +58,8 @@ def train_backbone(
         BackboneError: An unknown name, or training that fails.
     """
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
-    train_index, validation_index = _split(problem, data, key_split)
+    usable = np.flatnonzero(_valid(problem.layout, data))
+    train_index, validation_index = _split(problem, usable, key_split)
     module = backbones.build(
         name,
         input_shape=problem.instance_shape,
@@ -74,6 +76,98 @@ def train_backbone(
         validation_index,
         key=key_train,
         progress=report,
+        **options,
+    )
+
+
+def cross_fit_backbone(
+    name: str,
+    problem: Problem,
+    data: Data,
+    folds: int,
+    *,
+    seed: int,
+    max_epochs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> backbones.TrainedFolds:
+    """Train a registered backbone once for each fold, on instances that share no cell with it.
+
+    Of a series, neither with anything that a window of the fold looks at: models are asked for
+    whole windows.
+
+    Args:
+        name: Of the backbone.
+        problem: Its instances end in their fold; the backbones are trained without that number.
+        data: Its arrays, prepared.
+        folds: How many there are.
+        seed: Of weights, batches and what is held out to stop early.
+        max_epochs: Most training epochs.
+        progress: Called as it goes on.
+
+    Returns:
+        The backbones as one model of the problem's instances.
+
+    Raises:
+        BackboneError: An unknown name, or training that fails.
+    """
+    outside = [_outside(problem, data, fold) for fold in range(folds)]
+    if name == "linear":
+        found = _linear_by_fold(problem, data, outside)
+    else:
+        found = _trained_by_fold(name, problem, data, outside, seed, max_epochs, progress)
+    return found._replace(model=by_fold(found.model))
+
+
+def _linear_by_fold(
+    problem: Problem, data: Data, outside: list[NDArray[np.intp]]
+) -> backbones.TrainedFolds:
+    fits = [
+        backbones.fit_linear(
+            _gather_inputs(problem.layout),
+            data,
+            index,
+            input_shape=_without_fold(problem),
+            outputs=len(problem.targets),
+        )
+        for index in outside
+    ]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(f.model.params for f in fits))
+    model = fits[0].model._replace(params=params)
+    return backbones.TrainedFolds(model, np.full(len(fits), np.nan), 0)
+
+
+def _trained_by_fold(
+    name: str,
+    problem: Problem,
+    data: Data,
+    outside: list[NDArray[np.intp]],
+    seed: int,
+    max_epochs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> backbones.TrainedFolds:
+    key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
+    splits = [
+        _split(problem, index, key)
+        for index, key in zip(outside, jax.random.split(key_split, len(outside)), strict=True)
+    ]
+    modules = [
+        backbones.build(
+            name,
+            input_shape=_without_fold(problem),
+            outputs=len(problem.targets),
+            rngs=nnx.Rngs(key),
+        )
+        for key in jax.random.split(key_model, len(outside))
+    ]
+    options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+    return backbones.train_folds(
+        modules,
+        _gather_inputs(problem.layout),
+        data,
+        [train for train, _ in splits],
+        [validation for _, validation in splits],
+        key=key_train,
+        progress=None if progress is None else (lambda epoch, total, *_: progress(epoch, total)),
         **options,
     )
 
@@ -226,12 +320,45 @@ def _gather(layout: Rows | Windows) -> Any:
     return gather
 
 
-def _split(
-    problem: Problem, data: Data, key: jax.Array
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Instances to train and to validate on, of those that have a target and cross no border."""
+@functools.lru_cache(maxsize=64)
+def _gather_inputs(layout: Rows | Windows) -> Any:
+    """As `_gather`, without the number of the fold."""
+
+    def gather(data: Data, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        x, y, observed = _gather(layout)(data, index)
+        return x[..., :-1], y, observed
+
+    return gather
+
+
+def _without_fold(problem: Problem) -> tuple[int, ...]:
+    """Shape of an instance as backbones see it that are trained by folds."""
+    return (*problem.instance_shape[:-1], problem.instance_shape[-1] - 1)
+
+
+def _outside(problem: Problem, data: Data, fold: int) -> NDArray[np.intp]:
+    """Usable instances that share no cell with any instance that lies in a fold."""
     layout = problem.layout
-    usable = np.flatnonzero(_valid(layout, data))
+    usable: NDArray[np.intp] = np.flatnonzero(_valid(layout, data))
+    inside = (problem.order >= 0) & (problem.x[:, -1] == fold)
+    if isinstance(layout, Rows):
+        apart: NDArray[np.intp] = usable[~inside[usable]]
+        return apart
+    # A window lies where its last input does: it reaches less than a span to either side.
+    first = usable * layout.stride
+    reach = layout.span - 1
+    begin = np.maximum(first - reach, 0)
+    end = np.minimum(first + layout.span + reach, len(inside))
+    sums = np.concatenate([[0], np.cumsum(inside)])
+    clear: NDArray[np.intp] = usable[sums[end] == sums[begin]]
+    return clear
+
+
+def _split(
+    problem: Problem, usable: NDArray[np.intp], key: jax.Array
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Instances to train and to validate on, of these."""
+    layout = problem.layout
     if isinstance(layout, Rows):
         train, validation = backbones.split_rows(len(usable), key=key)
     else:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from denograd_jax import layouts
 from denograd_jax._frames._containers import Opened, column_labels
 from denograd_jax._frames._containers._kinds import is_container
+from denograd_jax._frames._folds import NO_FOLD, Folds, make_folds
 from denograd_jax._frames._problems import Problem, pose_rows, pose_series
 from denograd_jax._frames._schema import Schema, Table, learn_schema
 from denograd_jax._frames._timeline import (
@@ -41,6 +42,7 @@ class Design:
         layout: Windows of a series; None for rows.
         irregular: What to do where time steps are uneven.
         scale: Whether columns are scaled over all rows or in each group.
+        folds: Of the rows, for a backbone that is trained once without each; None for one model.
     """
 
     targets: tuple[Hashable, ...]
@@ -51,6 +53,7 @@ class Design:
     layout: Windows | None
     irregular: Irregular | None
     scale: Scale
+    folds: Folds | None = None
 
 
 class Reading(NamedTuple):
@@ -105,6 +108,7 @@ def read_design(
     stride: int,
     irregular: Irregular | None,
     scale: Scale,
+    folds: int | None = None,
 ) -> Design:
     """Check what the user said of the data against its columns.
 
@@ -143,6 +147,7 @@ def read_design(
         None if window is None else layouts.windows(window, horizon, stride),
         irregular,
         scale,
+        make_folds(folds, len(frame), series=window is not None),
     )
 
 
@@ -185,4 +190,14 @@ def read(schema: Schema, opened: Opened, design: Design, *, partial: bool = Fals
             schema.step,
             partial=partial,
         )
+    if design.folds is not None:
+        order = None if timeline is None else timeline.order
+        of_rows = design.folds.of(table.values, order)
+        table = _with_folds(table, np.full_like(of_rows, NO_FOLD) if partial else of_rows)
     return Reading(opened, design, table, timeline, names)
+
+
+def _with_folds(table: Table, folds: NDArray[np.intp]) -> Table:
+    """The table with the fold of each row, `(N,)`, as the last number that models see."""
+    column = folds[:, None].astype(np.float32)
+    return dataclasses.replace(table, indicators=np.concatenate([table.indicators, column], axis=1))

@@ -50,6 +50,7 @@ def refine(
     lag: int = 0,
     warm_up: int | None = None,
     max_epochs: int | None = None,
+    folds: int | None = None,
     seed: int = 0,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -115,6 +116,11 @@ def refine(
         warm_up: Rows (of a panel: distinct times, or rows of each series) that a causal refinement
             learns from; 20 times a window with its target unless given, and at least 200.
         max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
+        folds: Cross-fitting: the data are cut in this many parts, for each of which a backbone is
+            trained without it, and moves it. Rows go by their values, a series by blocks in time,
+            with as much left out around each as windows reach. A model trained on what it refines
+            takes some of the noise for signal; the more weights it has, the more. Training and
+            each step take about as many times longer. Given without a model it is an "mlp".
         seed: Of the backbone's initial weights and the order of its batches.
         dry_run: Whether to leave the data as it is, and only tell what would change.
         progress: Called as training and refinement go on.
@@ -146,7 +152,12 @@ def refine(
         stride=stride,
         irregular=irregular,
         scale=scale,
+        folds=folds,
     )
+    if causal and folds is not None:
+        raise UnsupportedError(
+            "folds have no meaning with causal=True: its model sees no row that it refines."
+        )
     history = _history(opened, design, warm_up, causal=causal)
     learnt_from = (
         opened if history is None else dataclasses.replace(opened, frame=opened.frame[history])

@@ -25,6 +25,7 @@ from denograd_jax._frames._folders import (
     write_arrays,
     write_folder,
 )
+from denograd_jax._frames._folds import Folds
 from denograd_jax._frames._noise_found import FoundNoise
 from denograd_jax._frames._reading import Design, read
 from denograd_jax._frames._recording import Origin, assemble
@@ -34,6 +35,7 @@ from denograd_jax._frames._solving import Outcome
 from denograd_jax._types import Model, Params
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Windows
+from denograd_jax.models import by_fold
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
@@ -91,7 +93,8 @@ def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
     if record["backbone"] == MIXTURE:
         model = _density(noise).regression()
     else:
-        model = _trained_from_saved(record, arrays, len(fitted.explained))
+        folds = fitted.design.folds
+        model = _trained_from_saved(record, arrays, len(fitted.explained), folds)
     return dataclasses.replace(
         fitted,
         model=model,
@@ -103,7 +106,10 @@ def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
 
 
 def _trained_from_saved(
-    record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], outputs: int
+    record: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    outputs: int,
+    folds: Folds | None,
 ) -> Model:
     module = backbones.build(
         record["backbone"],
@@ -112,6 +118,9 @@ def _trained_from_saved(
         rngs=nnx.Rngs(0),
     )
     model = backbones.as_pure(module)
+    if folds is not None:
+        like = jax.tree.map(lambda leaf: jax.numpy.stack([leaf] * folds.count), model.params)
+        model = by_fold(model._replace(params=like))
     weights = {
         name.removeprefix("weight "): array
         for name, array in arrays.items()
@@ -238,6 +247,7 @@ def _columns_as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray
             "layout": None if layout is None else [layout.length, layout.horizon, layout.stride],
             "irregular": design.irregular,
             "scale": design.scale,
+            "folds": None if design.folds is None else list(dataclasses.astuple(design.folds)),
         },
         "explained": _labels_as_plain(list(fitted.explained)),
         "settings": {name: _told(value) for name, value in fitted.settings.items()},
@@ -262,6 +272,8 @@ def _columns_from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[
     for name in ("targets", "groups", "frozen"):
         design[name] = tuple(_labels_from_saved(design[name]))
     design["time"] = from_plain(design["time"])
+    folds = design.get("folds")
+    design["folds"] = None if folds is None else Folds(*folds)
     return Fitted(
         schema,
         Design(**design, layout=None if layout is None else Windows(*layout)),

@@ -5,6 +5,7 @@ predictions `(n, q)`. `build` makes one by name, `train` fits it, `as_pure` turn
 into the pure functions that the rest of the library works with.
 """
 
+from denograd_jax.backbones._folds import TrainedFolds, train_folds
 from denograd_jax.backbones._linear import LinearFit, fit_linear
 from denograd_jax.backbones._mixture import (
     LEAST_NOISE,
@@ -29,6 +30,7 @@ __all__ = [
     "Mixture",
     "Progress",
     "Trained",
+    "TrainedFolds",
     "as_pure",
     "build",
     "cast",
@@ -41,4 +43,5 @@ __all__ = [
     "split_rows",
     "split_windows",
     "train",
+    "train_folds",
 ]

@@ -18,7 +18,8 @@ from denograd_jax._types import Loss, Model, Params, PredictBatch
 from denograd_jax.backbones._pure import as_pure, cast
 from denograd_jax.errors import BackboneError
 
-__all__ = ["Gather", "Progress", "Trained", "train"]
+__all__ = ["Gather", "Progress", "State", "Task", "Trained", "begin", "fitting_batch_size"]
+__all__ += ["in_batches", "one_epoch", "refuse_epochs", "refuse_infinite", "train", "trainable"]
 
 logger = logging.getLogger("denograd_jax")
 
@@ -109,14 +110,13 @@ def train(
         raise BackboneError(
             "There is no training instance; give more rows, a longer series or a shorter window."
         )
-    if max_epochs < 1:
-        raise BackboneError(f"max_epochs is {max_epochs}; expected at least 1.")
-    batch_size = _fitting_batch_size(train_index.size, batch_size)
-    train_batches = _batches(train_index, batch_size)
-    validation_batches = _batches(np.asarray(validation_index, np.int32), batch_size)
-    model = _trainable(module)
+    refuse_epochs(max_epochs)
+    batch_size = fitting_batch_size(train_index.size, batch_size)
+    train_batches = in_batches(train_index, batch_size)
+    validation_batches = in_batches(np.asarray(validation_index, np.int32), batch_size)
+    model = trainable(module)
     assert model.predict_batch is not None  # as_pure always gives one
-    task = _Task(
+    task = Task(
         predict=model.predict_batch,
         gather=gather,
         loss=loss,
@@ -129,12 +129,12 @@ def train(
     instances, _, _ = jax.eval_shape(gather, data, train_batches[0])
     dtype = jnp.float64 if instances.dtype == jnp.float64 else jnp.float32
 
-    def run_epoch(epoch: int, state: _State) -> tuple[_State, float, float]:
+    def run_epoch(epoch: int, state: State) -> tuple[State, float, float]:
         shuffling = jax.random.fold_in(key, epoch)
-        state, losses = _epoch(task, state, shuffling, data, train_batches, validation_batches)
+        state, losses = one_epoch(task, state, shuffling, data, train_batches, validation_batches)
         return state, float(losses[0]), float(losses[1])
 
-    state = _begin(task, cast(model.params, dtype))
+    state = begin(task, cast(model.params, dtype))
     best, best_epoch, losses, interrupted = _stop_early(
         run_epoch, state, max_epochs, patience, progress
     )
@@ -142,13 +142,15 @@ def train(
     return Trained(model, losses[:, 0], losses[:, 1], best_epoch, len(losses), interrupted)
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """What an epoch begins with."""
+
     params: Params
     optimizer: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)
-class _Task:
+class Task:
     """What a compiled epoch depends on besides the shapes and dtypes of its arguments."""
 
     predict: PredictBatch
@@ -173,12 +175,12 @@ class _Task:
 
 
 def _stop_early(
-    run_epoch: Callable[[int, _State], tuple[_State, float, float]],
-    state: _State,
+    run_epoch: Callable[[int, State], tuple[State, float, float]],
+    state: State,
     max_epochs: int,
     patience: int,
     progress: Progress | None,
-) -> tuple[_State, int, NDArray[np.float64], bool]:
+) -> tuple[State, int, NDArray[np.float64], bool]:
     """Runs epochs until the loss has not improved for `patience` of them; keeps the best state.
 
     Also the best epoch, the losses, and whether Ctrl-C was pressed after the first epoch.
@@ -194,12 +196,8 @@ def _stop_early(
             return best, best_epoch, np.array(history), True
         history.append((train_loss, validation_loss))
         decisive = train_loss if math.isnan(validation_loss) else validation_loss
-        if epoch == 0 and not math.isfinite(decisive):
-            raise BackboneError(
-                f"The loss is {decisive} after the first epoch; expected a finite number. Check "
-                "that instances and observed targets are finite and standardised, that any target "
-                "is observed at all, and that the learning rate is not too high."
-            )
+        if epoch == 0:
+            refuse_infinite(decisive)
         if decisive < best_loss:
             best, best_epoch, best_loss = state, epoch, decisive
         logger.debug("epoch %d: %g in training, %g in validation", epoch + 1, *history[-1])
@@ -214,22 +212,22 @@ def _stop_early(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _begin(task: _Task, params: Params) -> _State:
-    return _State(params, task.optimizer().init(params))
+def begin(task: Task, params: Params) -> State:
+    return State(params, task.optimizer().init(params))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _epoch(
-    task: _Task,
-    state: _State,
+def one_epoch(
+    task: Task,
+    state: State,
     key: jax.Array,
     data: Data,
     train_batches: jax.Array,
     validation_batches: jax.Array,
-) -> tuple[_State, jax.Array]:
+) -> tuple[State, jax.Array]:
     """One pass over the training instances; the mean training and validation losses, `(2,)`."""
 
-    def descend(state: _State, index: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array]]:
+    def descend(state: State, index: jax.Array) -> tuple[State, tuple[jax.Array, jax.Array]]:
         def mean_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             total, count = _total_loss(task, params, data, index)
             return total / jnp.maximum(count, 1), (total, count)
@@ -237,7 +235,7 @@ def _epoch(
         gradient, sums = jax.grad(mean_loss, has_aux=True)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with floats
             updates, optimizer = task.optimizer().update(gradient, state.optimizer, state.params)
-        return _State(optax.apply_updates(state.params, updates), optimizer), sums
+        return State(optax.apply_updates(state.params, updates), optimizer), sums
 
     def evaluate(_: None, index: jax.Array) -> tuple[None, tuple[jax.Array, jax.Array]]:
         return None, _total_loss(task, state.params, data, index)
@@ -250,7 +248,7 @@ def _epoch(
 
 
 def _total_loss(
-    task: _Task, params: Params, data: Data, index: jax.Array
+    task: Task, params: Params, data: Data, index: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the losses of a batch over its observed targets, and how many these are."""
     padding = index < 0
@@ -274,7 +272,7 @@ def _check_shapes(prediction: jax.Array, y: jax.Array, observed: jax.Array) -> N
         )
 
 
-def _trainable(module: nnx.Module) -> Model:
+def trainable(module: nnx.Module) -> Model:
     others = nnx.state(module, nnx.Not(nnx.Param))
     if jax.tree.leaves(others):
         raise BackboneError(
@@ -284,12 +282,28 @@ def _trainable(module: nnx.Module) -> Model:
     return as_pure(module)
 
 
-def _fitting_batch_size(instances: int, batch_size: int) -> int:
+def refuse_epochs(max_epochs: int) -> None:
+    """Refuse to train for no epoch."""
+    if max_epochs < 1:
+        raise BackboneError(f"max_epochs is {max_epochs}; expected at least 1.")
+
+
+def refuse_infinite(loss: float) -> None:
+    """Refuse a first epoch that led nowhere."""
+    if not math.isfinite(loss):
+        raise BackboneError(
+            f"The loss is {loss} after the first epoch; expected a finite number. Check "
+            "that instances and observed targets are finite and standardised, that any target "
+            "is observed at all, and that the learning rate is not too high."
+        )
+
+
+def fitting_batch_size(instances: int, batch_size: int = 256) -> int:
     """A power of two that leaves about 16 steps in an epoch, from 16 up to `batch_size`."""
     return min(batch_size, 1 << max(4, (instances // 16).bit_length() - 1))
 
 
-def _batches(index: NDArray[np.int32], batch_size: int) -> NDArray[np.int32]:
+def in_batches(index: NDArray[np.int32], batch_size: int) -> NDArray[np.int32]:
     """Cuts an index into batches, `(batches, batch_size)`.
 
     The last is filled up with the complement of entries of the index: negative, so that they are

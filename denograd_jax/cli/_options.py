@@ -12,6 +12,7 @@ __all__ = [
     "Causal",
     "Changes",
     "DryRun",
+    "Folds",
     "Freeze",
     "Group",
     "Horizon",
@@ -204,6 +205,14 @@ Tolerance = Annotated[
 ]
 MaxSteps = Annotated[int | None, method(min=0, metavar="NUMBER", help="Most steps of refinement.")]
 MaxEpochs = Annotated[int | None, method(min=1, metavar="NUMBER", help="Most epochs of training.")]
+Folds = Annotated[
+    int | None,
+    method(
+        min=2,
+        metavar="NUMBER",
+        help="Parts of the data, each moved by a backbone that was trained without it.",
+    ),
+]
 Seed = Annotated[  # JAX takes 32 bits of it
     int,
     method(min=0, max=2**32 - 1, metavar="NUMBER", help="The same seed gives the same result."),

@@ -4,6 +4,7 @@ Importing this package imports none of those libraries.
 """
 
 from denograd_jax.models._as_model import as_model
+from denograd_jax.models._by_fold import by_fold
 from denograd_jax.models._finite_differences import finite_differences
 from denograd_jax.models._gaussian import (
     GaussianParams,
@@ -19,6 +20,7 @@ __all__ = [
     "JointParams",
     "MixtureParams",
     "as_model",
+    "by_fold",
     "finite_differences",
     "gaussian",
     "gaussian_nll",
