@@ -35,6 +35,9 @@ __all__ = ["RowDensity", "find_row_density"]
 Floats = NDArray[np.float64]
 CHUNK = 8192
 
+BEGINNINGS = 3
+"""Of the mixture, whose mean density is taken: the score of one hangs on where it began."""
+
 ENOUGH_ROWS = 1000
 """Rows without a gap from which the noise is known as well as from more that have been filled."""
 
@@ -215,7 +218,8 @@ def find_row_density(
     if informative.sum() > 1:  # the others are all at one point, which would be a component's
         z = z[informative]
     z = z[:, columns]
-    density = fit_mixture(z, ceiling[columns], mixture_size(*z.shape), seed=seed)
+    components = mixture_size(*z.shape)
+    density = fit_mixture(z, ceiling[columns], components, beginnings=BEGINNINGS, seed=seed)
     q = len(problem.targets)
     unknown = np.zeros(len(table.labels))
     about = [variance, likely, ceiling, unknown, unknown, spread]

@@ -62,7 +62,13 @@ class Judged(NamedTuple):
 
 
 def fit_mixture(
-    z: ArrayLike, noise: ArrayLike, components: int, *, steps: int = STEPS, seed: int = 0
+    z: ArrayLike,
+    noise: ArrayLike,
+    components: int,
+    *,
+    steps: int = STEPS,
+    beginnings: int = 1,
+    seed: int = 0,
 ) -> Mixture:
     r"""The density of noisy rows, as one of clean rows that noise has blurred.
 
@@ -75,6 +81,8 @@ def fit_mixture(
         noise: Variance of each column's noise, `(d,)`, in squared units of z; 0 stands for 1e-4.
         components: Number K; at most one for two rows.
         steps: Of expectation-maximisation.
+        beginnings: How often it begins anew. The density is the mean of what is found, a mixture
+            with that many times the components: where each ends hangs on where it began.
         seed: Of where it begins.
 
     Raises:
@@ -90,7 +98,13 @@ def fit_mixture(
     components = min(components, len(z) // 2)
     z = z[:: -(-z.size * components // MOST_CELLS)]
     floor = np.maximum(np.asarray(noise, np.float64), LEAST_NOISE**2)
-    shares = sort_out(z, components, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    found = [_fitted(z, floor, sort_out(z, components, rng), steps) for _ in range(beginnings)]
+    weights, means, covariances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Mixture(weights / beginnings, means, covariances)
+
+
+def _fitted(z: Floats, floor: Floats, shares: Floats, steps: int) -> Mixture:
     mixture = maximise(z, shares, floor)
     for _ in range(steps - 1):
         mixture = maximise(z, judge(mixture, z).shares, floor)

@@ -20,6 +20,8 @@ MOST_ROWS = 8192
 COMPONENTS = 12
 COMPONENTS_OF_COLUMN = 20
 STEPS_OF_COLUMN, STEPS = 40, 80
+BEGINNINGS = 3
+"""Of the mixtures of whole rows. Where they end hangs on where they began; medians are taken."""
 LEAST = 1e-4
 """Variance below which nothing is taken for noise."""
 EVEN = 1.5
@@ -109,13 +111,16 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     ceiling = np.where(exact, 0, np.concatenate([found.variance for found in alone]))
     if np.quantile(ceiling, QUIETEST) > SMOOTH and not few_factors(z):
         return RowNoise(np.zeros(columns), np.zeros(columns), ceiling)
-    joint = _ceiling(z, np.minimum(ceiling, 0.25), mixture_size(*z.shape), STEPS, rng)
-    ceiling = np.where(exact, 0, joint.variance)
-    even = _as_noise_would(joint.deviations, z) & (len(z) >= FEWEST_EVEN)
-    even &= CERTAIN * ceiling * joint.precision > MUCH
+    most = np.minimum(ceiling, 0.25)
+    joint = [_ceiling(z, most, mixture_size(*z.shape), STEPS, rng) for _ in range(BEGINNINGS)]
+    ceiling = np.where(exact, 0, np.median([found.variance for found in joint], axis=0))
+    precision = np.median([found.precision for found in joint], axis=0)
+    heavy, uneven = np.median([_unlike_noise(found.deviations, z) for found in joint], axis=0)
+    even = (heavy < HEAVY) & (uneven < UNEVEN) & (len(z) >= FEWEST_EVEN)
+    even &= CERTAIN * ceiling * precision > MUCH
     share = np.where(even, CERTAIN, CAUTIOUS)
     likely = np.where(even, ceiling, np.minimum(ceiling, np.quantile(ceiling, QUIETEST)))
-    told = (ceiling > LEAST) & (share * likely * joint.precision > LITTLE)
+    told = (ceiling > LEAST) & (share * likely * precision > LITTLE)
     likely = np.where(told, likely, 0)
     return RowNoise(share * likely, likely, ceiling)
 
@@ -155,8 +160,13 @@ def _ceiling(
     return _Ceiling(variance, precision / len(z), deviations)
 
 
-def _as_noise_would(deviations: Floats, z: Floats) -> NDArray[np.bool_]:
-    """Whether deviations `(n, d)` are Gaussian, and as large wherever the row lies, `(d,)`."""
+def _unlike_noise(deviations: Floats, z: Floats) -> tuple[Floats, Floats]:
+    """How far deviations `(n, d)` are from Gaussian ones, as large wherever the row lies.
+
+    Returns:
+        Distance of the kurtosis from 3; greatest correlation of the squares with any column or its
+        square. `(d,)` each.
+    """
     u = deviations / np.maximum(deviations.std(axis=0), 1e-12)
     heavy = np.abs((u**4).mean(axis=0) - 3)
     places = np.concatenate([z, z**2], axis=1)
@@ -164,8 +174,7 @@ def _as_noise_would(deviations: Floats, z: Floats) -> NDArray[np.bool_]:
     sizes = u**2 - 1
     sizes /= np.maximum(sizes.std(axis=0), 1e-12)
     uneven = np.abs(sizes.T @ places / len(z)).max(axis=1)
-    found: NDArray[np.bool_] = (heavy < HEAVY) & (uneven < UNEVEN)
-    return found
+    return heavy, uneven
 
 
 def repeats(column: Floats, reach: int = 3) -> float:
