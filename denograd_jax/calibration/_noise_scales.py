@@ -13,7 +13,7 @@ QUIET = 0.1
 TWICE = 2.0
 """Taking off less than twice the noise does no harm: so much of what is there for sure is taken,
 if the best guess is that much."""
-FIRM = 0.5
+FIRM = 0.35
 """Least share of the best guess that is there for sure, in a channel noisy unlike the others."""
 STEADY = 0.8
 """Least share of it that is there in quiet times."""
