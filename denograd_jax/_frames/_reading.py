@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax import layouts
+from denograd_jax._frames._classes import is_of_classes, learn_classes
 from denograd_jax._frames._containers import Opened, column_labels
 from denograd_jax._frames._containers._kinds import is_container
 from denograd_jax._frames._problems import Problem, pose_rows, pose_series
@@ -41,6 +42,7 @@ class Design:
         layout: Windows of a series; None for rows.
         irregular: What to do where time steps are uneven.
         scale: Whether columns are scaled over all rows or in each group.
+        classes: Whether the target is of classes.
     """
 
     targets: tuple[Hashable, ...]
@@ -51,6 +53,7 @@ class Design:
     layout: Windows | None
     irregular: Irregular | None
     scale: Scale
+    classes: bool = False
 
 
 class Reading(NamedTuple):
@@ -67,10 +70,19 @@ class Reading(NamedTuple):
         targets = self.table.positions(self.design.targets) or self.table.movable
         return bool(np.isnan(self.table.values[:, targets]).any())
 
-    def pose(self, movable: NDArray[np.bool_], *, front: int | None = None) -> Problem:
-        """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`."""
+    def pose(
+        self,
+        movable: NDArray[np.bool_],
+        *,
+        labels: NDArray[np.bool_] | None = None,
+        front: int | None = None,
+    ) -> Problem:
+        """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`.
+
+        `labels` are the rows, `(N,)`, whose labels of classes may move too.
+        """
         if self.timeline is None or self.design.layout is None:
-            return pose_rows(self.table, self.design.targets, movable)
+            return pose_rows(self.table, self.design.targets, movable, labels)
         return pose_series(
             self.table,
             self.design.targets,
@@ -105,6 +117,7 @@ def read_design(
     stride: int,
     irregular: Irregular | None,
     scale: Scale,
+    classes: bool | None = None,
 ) -> Design:
     """Check what the user said of the data against its columns.
 
@@ -143,6 +156,7 @@ def read_design(
         None if window is None else layouts.windows(window, horizon, stride),
         irregular,
         scale,
+        is_of_classes(frame, opened.targets, classes, series=window is not None),
     )
 
 
@@ -151,6 +165,11 @@ def learn(opened: Opened, design: Design) -> Schema:
     aside = design.groups if design.time is None else (*design.groups, design.time)
     frame = opened.frame
     names = group_names(frame, design.groups) if design.scale == "group" else None
+    if design.classes:
+        (label,) = design.targets
+        classes = learn_classes(frame, label)
+        schema = learn_schema(frame, (), design.frozen, (*aside, label), names)
+        return dataclasses.replace(schema, classes=classes, notes=schema.notes + classes.notes)
     schema = learn_schema(frame, design.targets, design.frozen, aside, names)
     if design.layout is None or design.time is None:
         return schema

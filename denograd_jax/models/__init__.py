@@ -11,7 +11,7 @@ from denograd_jax.models._gaussian import (
     gaussian_nll,
     incomplete_gaussian_nll,
 )
-from denograd_jax.models._joint import JointParams, joint, joint_nll
+from denograd_jax.models._joint import JointParams, beside, joint, joint_nll, rows_nll
 from denograd_jax.models._mixture import MixtureParams, mixture, mixture_nll, mixture_regression
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "JointParams",
     "MixtureParams",
     "as_model",
+    "beside",
     "finite_differences",
     "gaussian",
     "gaussian_nll",
@@ -28,4 +29,5 @@ __all__ = [
     "mixture",
     "mixture_nll",
     "mixture_regression",
+    "rows_nll",
 ]
