@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from denograd_jax._core._run import History, Solution, Status, run
     from denograd_jax._denograd import DenoGrad
     from denograd_jax._frames._calibration import Calibration, calibrate
+    from denograd_jax._frames._classes import Classification
     from denograd_jax._frames._fitted import Fitted, fit
     from denograd_jax._frames._online import OnlineRefiner
     from denograd_jax._frames._refine import refine
@@ -43,6 +44,7 @@ _HOMES = {
     "DenoGrad": "_denograd",
     "DenogradError": "errors",
     "Calibration": "_frames._calibration",
+    "Classification": "_frames._classes",
     "Fitted": "_frames._fitted",
     "History": "_core._run",
     "Info": "_core._refiner",
@@ -89,6 +91,7 @@ __all__ = [
     "Calibration",
     "Causal",
     "CausalRefiner",
+    "Classification",
     "DenoGrad",
     "DenogradError",
     "Fitted",

@@ -1,13 +1,17 @@
 """Made-up refinements, of which the report's tests write pages."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from denograd_jax._core._run import Status
 from denograd_jax._frames._calibration import STRENGTHS, Calibration
+from denograd_jax._frames._classes import Classification
 from denograd_jax._frames._refinement import Evidence, Refinement
 
 __all__ = [
+    "classes_refinement",
     "gap_table",
     "long_refinement",
     "made_refinement",
@@ -156,3 +160,19 @@ def noise_refinement(noise=(2.0, 0.5, np.nan), names=("price", "area", "idle"), 
     gain = 1 - float(curve["error"][10])
     vars(refinement)["calibration"] = Calibration(found, curve, gain, None)
     return refinement
+
+
+def classes_refinement(names=("ant", "bee", "cat"), rows=60, soft=False, **fields):
+    """A table with labels in turn, that of the first row missing; the second row's is doubted."""
+    refinement = rows_refinement(rows, **fields)
+    index, columns = refinement.before.index, pd.Index(names, tupleize_cols=False)
+    given = np.arange(rows) % len(names)
+    sure = np.full((rows, len(names)), 0.2 / (len(names) - 1))
+    sure[np.arange(rows), given] = 0.8
+    sure[1] = np.roll(sure[1], 1)
+    given[0] = -1
+    before, after = pd.DataFrame(sure, index, columns), pd.DataFrame(sure**2, index, columns)
+    after = after.div(after.sum(axis=1), axis=0)
+    labels = before if soft else None
+    told = Classification("kind", given, before, after, labels)
+    return dataclasses.replace(refinement, classification=told)

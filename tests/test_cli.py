@@ -157,6 +157,8 @@ def test_options_reach_refine(source, fake_refine):
             "max_steps": 7,
             "max_epochs": 9,
             "folds": 3,
+            "classes": None,
+            "soft_labels": False,
             "seed": 5,
             "irregular": "segment",
             "scale": "group",

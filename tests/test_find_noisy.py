@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from denograd_jax import find_noisy
-from denograd_jax.classification import fit_label_noise
+from denograd_jax.classification import _out_of_fold, fit_label_noise
 from denograd_jax.errors import (
     BackboneError,
     ColumnError,
@@ -298,3 +298,16 @@ def test_a_classifier_of_the_wrong_shape_is_named():
 
     with pytest.raises(ModelError, match="predict_proba of Odd"):
         find_noisy(GOOD, LABELS, model=Odd(), folds=2)
+
+
+def test_ctrl_c_ends_it_all(monkeypatch):
+    """A training that was ended keeps its best epoch; a ranking by it would be none."""
+    trained = _out_of_fold.train_classifier
+    monkeypatch.setattr(
+        _out_of_fold,
+        "train_classifier",
+        lambda *given, **named: trained(*given, max_epochs=1, **named)._replace(interrupted=True),
+    )
+    X, _, given = clusters(np.random.default_rng(1), rows=40)
+    with pytest.raises(KeyboardInterrupt):
+        find_noisy(X, given, model="linear")

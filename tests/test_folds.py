@@ -331,3 +331,9 @@ def test_an_interrupted_training_refines_nothing():
     found = refine(table(), "y", folds=3, rule="unit_step", progress=progress)
     assert found.status.name == "interrupted"
     assert found.data.equals(table())
+
+
+def test_classes_have_no_folds():
+    frame = table().assign(y=np.repeat(["no", "yes"], 60))
+    with pytest.raises(UnsupportedError, match="folds are for numeric targets"):
+        refine(frame, "y", folds=3)

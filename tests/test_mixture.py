@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
-from denograd_jax import Model, layouts, models, refiner, rules, run
+from denograd_jax import Model, input_gradients, layouts, models, refiner, rules, run
 from denograd_jax.backbones import LEAST_NOISE, Mixture, fit_mixture, judge, maximise, sort_out
 from denograd_jax.errors import ShapeError
 
@@ -383,3 +384,22 @@ def test_many_rows_are_thinned_out(monkeypatch, rng):
     thin = fit_mixture(z, noise, 2, steps=5)
     monkeypatch.undo()
     np.testing.assert_allclose(thin.means, fit_mixture(z[::10], noise, 2, steps=5).means)
+
+
+def test_a_classifier_stands_beside_the_density_of_its_features(x64, rng):
+    """Labels have no say: the gradient is that of SciPy's log-density, by central differences."""
+    mixture = made_up(rng, 3, 2)
+    weights = rng.normal(size=(4, 2))
+    classifier = Model(lambda w, x: w @ x, jnp.asarray(weights))
+    rows = models.mixture_regression(*mixture, targets=0)
+    model = models.beside(classifier, rows)
+    x, label = rng.normal(size=2), jnp.array([0.0, 1.0, 0.0, 0.0])
+    found = input_gradients(model.predict, models.rows_nll)(model.params, jnp.asarray(x), label)
+    steps = 1e-5 * np.eye(2)
+    slope = [
+        (np.log(density(mixture, x + h)) - np.log(density(mixture, x - h))) / 2e-5 for h in steps
+    ]
+    np.testing.assert_allclose(found.x, -np.array(slope), rtol=1e-6)
+    np.testing.assert_array_equal(found.y, 0)
+    np.testing.assert_allclose(found.residual, softmax(weights @ x) - label)
+    np.testing.assert_allclose(found.loss, -np.log(density(mixture, x)))

@@ -27,6 +27,7 @@ from denograd_jax.report import (
     write_report,
 )
 from tests.reports import (
+    classes_refinement,
     gap_table,
     long_refinement,
     made_refinement,
@@ -873,3 +874,53 @@ def test_the_readme_picture_is_written(tmp_path, suffix):
     else:
         drawing = path.read_text("utf-8")
         assert all(word in drawing for word in ("before", "after", "true", "temp, $°F"))
+
+
+def test_classes_stand_where_residuals_would(tmp_path):
+    refinement = classes_refinement()
+    page = Page(written(refinement, tmp_path))
+    assert page.heading_ids == [
+        *("done", "explore", "panels", "corrections", "drift", "classes", "provenance")
+    ]
+    assert page.count("svg") == 2 * 3  # two pictures per changed column, none of residuals
+    surprise = refinement.classification.cross_entropy
+    known = (
+        "The model finds the given label the likeliest in 98.3% of the rows before, 98.3% after; "
+        f"cross-entropy {surprise[0]:.4f} before, {surprise[1]:.4f} after."
+    )
+    assert page.sentences.count(known) == 2  # at the top, and with the classes
+    assert "3 classes of kind: ant 19, bee 20, cat 20; 1 row without a label." in page.sentences
+    assert "residuals fell" not in page.sentences
+    assert "the probability that the model gives to the row's label. Gate" in page.sentences
+    cat = [-np.log(0.8), -np.log(0.64 / (0.64 + 2 * 0.01))]
+    assert page.row("cat") == ["cat", "20", "100.0%", "100.0%", *(f"{of:.3f}" for of in cat)]
+    bee = 19 / 20
+    assert page.row("bee")[:4] == ["bee", "20", f"{bee:.1%}", f"{bee:.1%}"]
+    doubted = next(row for row in page.table_rows if row[0] == "1" and len(row) == 6)
+    assert doubted == ["1", "bee", "0.100", f"{0.01 / 0.66:.3f}", "cat", f"{0.64 / 0.66:.3f}"]
+    assert "The 50 least likely of 59, by the probability" in page.sentences
+    assert "simplex" not in page.sentences
+    assert (
+        "Labels moved on the simplex"
+        in Page(written(classes_refinement(soft=True), tmp_path)).sentences
+    )
+
+
+def test_names_of_classes_cannot_break_out(tmp_path):
+    source = written(classes_refinement((EVIL, "c" * 10_000, ("b", 1))), tmp_path)
+    page = Page(source)
+    assert page.count("script") == 5
+    assert page.row(EVIL)[1] == "19"
+    assert page.row("('b', 1)")[1] == "20"
+    assert "c" * 81 not in source
+
+
+def test_a_report_of_a_real_refinement_of_classes(tmp_path, noisy_table):
+    labels = np.where(noisy_table["a"] > noisy_table["a"].median(), "high", "low")
+    frame = noisy_table.assign(kind=labels)
+    model = (lambda w, x: w * x[0], np.float32([1.0, -1.0]))
+    noise = dict.fromkeys("abcd", 0.0) | {"d": 30.0}
+    page = Page(written(refine(frame, "kind", model=model, noise_scale=noise), tmp_path))
+    assert {"classes", "noise"} <= set(page.heading_ids)
+    assert "2 classes of kind: high" in page.sentences
+    assert "has seen these very rows, its residuals" not in page.sentences

@@ -69,6 +69,7 @@ def calibrate(
     data: Any,
     target: Any = None,
     *,
+    classes: bool | None = None,
     model: Any = None,
     window: int | None = None,
     horizon: int = 1,
@@ -93,6 +94,7 @@ def calibrate(
     Args:
         data: As `refine` takes it, and so all other arguments.
         target: What the others explain.
+        classes: Whether the target is of classes; the noise is that of the features.
         model: A trained model, or the name of a backbone to train.
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
@@ -126,6 +128,7 @@ def calibrate(
     fitted = fit(
         data,
         target,
+        classes=classes,
         model=model,
         window=window,
         horizon=horizon,

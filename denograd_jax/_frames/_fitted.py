@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from denograd_jax import backbones
 from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._containers import Opened, open_container
@@ -38,7 +39,7 @@ from denograd_jax._frames._schema import Schema
 from denograd_jax._frames._solving import solve
 from denograd_jax._frames._timeline import Irregular
 from denograd_jax._types import Model
-from denograd_jax.errors import ColumnError, UnsupportedError
+from denograd_jax.errors import BackboneError, ColumnError, UnsupportedError
 
 __all__ = ["Fitted", "fit", "fit_reading", "refine_reading"]
 
@@ -73,6 +74,12 @@ class Fitted:
     interrupted: bool = False
     noise: FoundNoise | RowDensity | None = None
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers the model gives for an instance: one a target, or one a class."""
+        classes = self.schema.classes
+        return len(self.explained) if classes is None else len(classes.names)
+
     def refine(self, data: Any, target: Any = None, **moves: Unpack[Moves]) -> Refinement:
         """Refine data that has the columns that the model was fitted with.
 
@@ -86,8 +93,8 @@ class Fitted:
             target: Values of the target, where they were given beside the data when fitting; else
                 its label, or None.
             **moves: `rule`, `step_size`, `tolerance`, `max_steps`, `impute`, `frozen_rows`,
-                `bounds`, `non_negative`, `integer`, `max_change`, `noise_scale`, `causal`, `lag`,
-                `dry_run` and `progress`, as `denograd_jax.refine` takes them.
+                `bounds`, `non_negative`, `integer`, `max_change`, `noise_scale`, `soft_labels`,
+                `causal`, `lag`, `dry_run` and `progress`, as `denograd_jax.refine` takes them.
 
         Raises:
             DenogradError: For data that does not fit the model, or arguments that cannot be used.
@@ -156,6 +163,7 @@ def fit(
     data: Any,
     target: Any = None,
     *,
+    classes: bool | None = None,
     model: Any = None,
     window: int | None = None,
     horizon: int = 1,
@@ -177,6 +185,7 @@ def fit(
     Args:
         data: As `refine` takes it, and so all other arguments.
         target: What the others explain.
+        classes: Whether the target is of classes.
         model: A trained model, or the name of a backbone to train.
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
@@ -220,6 +229,7 @@ def fit(
         irregular=irregular,
         scale=scale,
         folds=folds,
+        classes=classes,
     )
     schema = learn(opened, design)
     reading = read(schema, opened, design)
@@ -253,7 +263,14 @@ def fit_reading(
     rows = reading.timeline is None
     cross_fitted = reading.design.folds is not None
     if cross_fitted:
-        _refuse_folds(model)
+        _refuse_folds(model, schema)
+    if schema.classes is not None and _is_mixture(model):
+        raise BackboneError(
+            "a mixture explains numbers, not classes: choose another backbone, such as "
+            f"{', '.join(backbones.names('rows'))}."
+        )
+    if model is None and schema.classes is not None:
+        model = backbones.names("rows")[0]
     if model is None and automatic and max_epochs is None and not cross_fitted:
         model = "mixture" if rows else "linear"
     if rows and (automatic or _is_mixture(model)):
@@ -265,7 +282,12 @@ def fit_reading(
     return _with_noise(fitted, found, reading)
 
 
-def _refuse_folds(model: Any) -> None:
+def _refuse_folds(model: Any, schema: Schema) -> None:
+    if schema.classes is not None:
+        raise UnsupportedError(
+            "folds are for numeric targets: leave them out. find_noisy judges labels by models "
+            "that have not seen them."
+        )
     if model is not None and not isinstance(model, str):
         raise UnsupportedError(
             "folds are for backbones trained here: a model that is given is one, and has seen what "
@@ -309,8 +331,9 @@ def _fit_rows(
         found = density.regression()
         shape = problem.instance_shape
         fitted = Fitted(schema, reading.design, found, explained, "mixture", shape, seed, settings)
-    else:
-        fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+        return _with_noise(fitted, density, reading)
+    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+    if schema.classes is None:
         movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
         cleaned = density.without_spikes(reading, movable) if density.spikes.any() else reading
         density = density.with_residuals(fitted.model, problem, cleaned)
@@ -328,16 +351,17 @@ def _fit_model(
     movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
     problem = reading.pose(movable)
     explained = tuple(schema.labels[j] for j in problem.targets)
+    explained = explained if schema.classes is None else (schema.classes.label,)
     shape = problem.instance_shape
     if model is not None and not isinstance(model, str):
         settings: dict[str, object] = {"model": f"given: {type(model).__name__}"}
-        frozen = in_user_units(model, reading.table, problem)
+        frozen = in_user_units(model, reading.table, problem, schema.classes)
         return Fitted(schema, reading.design, frozen, explained, None, shape, None, settings)
     name = "mlp" if model is None else model
     logger.info("training %s on %d rows", name, len(reading.table.values))
     if reading.design.folds is not None:
         return _cross_fit(schema, reading, problem, name, max_epochs, seed, progress)
-    if name == "linear":
+    if name == "linear" and schema.classes is None:
         linear = fit_linear_backbone(problem, prepare(problem.layout, *problem.arrays))
         settings = {"model": "linear backbone, fitted to this data by least squares"}
         if reading.timeline is not None:

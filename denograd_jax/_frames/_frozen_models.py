@@ -12,10 +12,12 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
+from denograd_jax._frames._classes import Classes
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._schema import Table
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
+from denograd_jax.classification._training import train_classifier
 from denograd_jax.errors import (
     ColumnError,
     DataError,
@@ -54,16 +56,31 @@ def train_backbone(
 ) -> backbones.Trained:
     """Train a registered backbone on prepared data, holding some of it out to stop early.
 
+    Of classes it gives the logits, and is trained by cross-entropy.
+
     Raises:
         BackboneError: An unknown name, or training that fails.
     """
+    if problem.y is not None and not problem.targets:
+        real = problem.order >= 0
+        labels, key = problem.y[real], jax.random.key(seed)
+        labelled = np.flatnonzero(~np.isnan(labels).any(axis=1))
+        return train_classifier(
+            name,
+            problem.x[real],
+            labels,
+            labelled,
+            key=key,
+            max_epochs=max_epochs,
+            progress=progress,
+        )
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
     usable = np.flatnonzero(_valid(problem.layout, data))
     train_index, validation_index = _split(problem, usable, key_split)
     module = backbones.build(
         name,
         input_shape=problem.instance_shape,
-        outputs=len(problem.targets),
+        outputs=problem.outputs,
         rngs=nnx.Rngs(key_model),
     )
     options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
@@ -187,8 +204,12 @@ def fit_linear_backbone(problem: Problem, data: Data) -> backbones.LinearFit:
     )
 
 
-def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
+def in_user_units(
+    model: Any, table: Table, problem: Problem, classes: Classes | None = None
+) -> Model:
     """The user's model seen from standardised units; it gets the numeric inputs alone.
+
+    Of `classes` it gives the logits, which have no unit.
 
     Raises:
         UnsupportedError: What `as_model` does not recognise, or groups that are scaled apart.
@@ -207,17 +228,20 @@ def in_user_units(model: Any, table: Table, problem: Problem) -> Model:
         )
     model = as_model(model, example=np.zeros((2, *_instance_shape(problem)), np.float32))
     _refuse_units(table)
-    _try_model(model, table, problem)
+    expected = [table.labels[j] for j in problem.targets]
+    explained = f"as many values as there are targets ({listed(expected)})"
+    if classes is not None:
+        names = listed(classes.names)
+        explained = f"a logit for each class of {classes.label!r}, in the order {names}"
+    _try_model(model, table, problem, explained)
     predict, predict_batch = between_units(model)
-    scales = UnitScales(
-        model.params,
-        *(
-            jnp.asarray(values[0, columns].astype(np.float32))
-            for columns in (problem.inputs, problem.targets)
-            for values in (table.mean, table.scale)
-        ),
+    of_x, of_y = (
+        [jnp.asarray(values[0, columns].astype(np.float32)) for values in (table.mean, table.scale)]
+        for columns in (problem.inputs, problem.targets)
     )
-    return Model(predict, scales, predict_batch)
+    if classes is not None:
+        of_y = [jnp.zeros(problem.outputs), jnp.ones(problem.outputs)]
+    return Model(predict, UnitScales(model.params, *of_x, *of_y), predict_batch)
 
 
 def _refuse_units(table: Table) -> None:
@@ -243,12 +267,10 @@ def _instance_shape(problem: Problem) -> tuple[int, ...]:
     return (inputs,)
 
 
-def _try_model(model: Model, table: Table, problem: Problem) -> None:
+def _try_model(model: Model, table: Table, problem: Problem, explained: str) -> None:
     """Refuse, before any work is done, a model that does not fit the data."""
     shape = _instance_shape(problem)
-    inputs, targets = (
-        listed([table.labels[j] for j in places]) for places in (problem.inputs, problem.targets)
-    )
+    inputs = listed([table.labels[j] for j in problem.inputs])
     for function, lead in ((model.predict, ()), (model.predict_batch, (2,))):
         if function is None:
             continue
@@ -261,11 +283,11 @@ def _try_model(model: Model, table: Table, problem: Problem) -> None:
         except Exception as error:
             raise ModelError(f"the model fails on {given}: {_first_line(error)}") from error
         found = getattr(prediction, "shape", None)
-        expected = (*lead, len(problem.targets))
+        expected = (*lead, problem.outputs)
         if found is None or math.prod(found) != math.prod(expected):
             raise ModelError(
                 f"for {given} the model returns {_described(prediction)}, not one of shape "
-                f"{expected}: as many values as there are targets ({targets})."
+                f"{expected}: {explained}."
             )
 
 

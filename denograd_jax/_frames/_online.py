@@ -65,6 +65,11 @@ class OnlineRefiner:
     def __init__(self, fitted: Fitted, **moves: Unpack[Moves]) -> None:
         lag = moves.get("lag", 0)
         design = fitted.design
+        if design.classes:
+            raise UnsupportedError(
+                "an online refiner takes a series, and a target of classes is for rows: refine new "
+                "rows by fitted.refine(rows)."
+            )
         if design.layout is None:
             raise UnsupportedError("an online refiner needs a series: fit with window=.")
         if design.apart or design.groups:

@@ -60,6 +60,7 @@ class Moves(TypedDict, total=False):
     integer: Any
     max_change: Any
     noise_scale: Any
+    soft_labels: bool
     causal: bool
     lag: int
     dry_run: bool
@@ -118,6 +119,7 @@ class Plan:
         impute: Whether missing cells among them are filled.
         constraints: What values must obey.
         noise: Standard deviation of each cell's noise in standardised units, `(N, n)` or `(1, n)`.
+        labels: Rows whose label of a class moves on the simplex, `(N,)`; None where labels stay.
         causal: Whether a value depends on no row behind the next `lag` ones.
         lag: See there.
         dry_run: Whether the data is left as it is.
@@ -132,6 +134,7 @@ class Plan:
     impute: bool
     constraints: Constraints
     noise: Floats | None
+    labels: Flags | None
     causal: bool
     lag: int
     dry_run: bool
@@ -152,6 +155,7 @@ def make_plan(
     integer: Any = (),
     max_change: Any = None,
     noise_scale: Any = None,
+    soft_labels: bool = False,
     causal: bool = False,
     lag: int = 0,
     dry_run: bool = False,
@@ -164,7 +168,7 @@ def make_plan(
     """
     refuse_fractions({"lag": lag})
     refuse_fractions({"max_steps": max_steps}, optional=True)
-    refuse_words(impute=impute, causal=causal, dry_run=dry_run)
+    refuse_words(impute=impute, soft_labels=soft_labels, causal=causal, dry_run=dry_run)
     refuse_progress(progress)
     table, frame = reading.table, reading.opened.frame
     kind = "rows" if reading.timeline is None else "series"
@@ -176,7 +180,8 @@ def make_plan(
         raise UnsupportedError("lag is for a causal refinement: set causal=True as well.")
     noise = _noise(noise_scale, reading)
     numbers = (step_size, tolerance, max_steps)
-    if rule is None and not impute and all(number is None for number in numbers):
+    steps_asked_for = impute or soft_labels or any(number is not None for number in numbers)
+    if rule is None and not steps_asked_for:
         rule = "auto"
     chosen, steps, settings = choose_rule(
         rule,
@@ -187,7 +192,15 @@ def make_plan(
         noise_known=noise is not None,
         voices=_voices(reading, causal=causal, lag=lag),
     )
-    movable = table.movable & ~_frozen_rows(frozen_rows, reading.opened)[:, None]
+    if soft_labels:
+        _refuse_soft_labels(reading, rule, noise)
+    elif reading.design.classes and not chosen.takes_labels:
+        raise UnsupportedError(
+            'this rule needs a target that moves, which classes are not: take rule="auto" or '
+            '"unit_step", or let labels move by soft_labels=True.'
+        )
+    frozen = _frozen_rows(frozen_rows, reading.opened)
+    movable = table.movable & ~frozen[:, None]
     constraints = read_constraints(
         frame,
         table,
@@ -204,6 +217,7 @@ def make_plan(
         "missing cells": "filled" if impute else None,
         "noise": None if noise_scale is None else "given",
         "constraints": constraints.describe(table.labels),
+        "labels": "moved on the simplex" if soft_labels else None,
         "lag": lag if causal else None,
     }
     automatic = isinstance(rule, str) and rule == "auto"
@@ -220,11 +234,31 @@ def make_plan(
         impute,
         constraints,
         noise,
+        ~frozen if soft_labels else None,
         causal,
         lag,
         dry_run,
         progress,
     )
+
+
+def _refuse_soft_labels(
+    reading: Reading, rule: RuleName | Rule | None, noise: Floats | None
+) -> None:
+    design = reading.design
+    if not design.classes:
+        raise UnsupportedError(
+            "soft_labels is for a target of classes: leave it out, or set classes=True."
+        )
+    if isinstance(rule, str) and rule == "auto":
+        raise UnsupportedError(
+            'rule="auto" moves no label: leave soft_labels out, or choose another rule, such as '
+            'rule="unit_step".'
+        )
+    if noise is not None:
+        raise UnsupportedError("noise_scale says nothing of labels: leave it out, or soft_labels.")
+    if not set(design.targets).isdisjoint(design.frozen):
+        raise ColumnError(f"target {design.targets[0]!r} is frozen: soft_labels cannot move it.")
 
 
 def choose_rule(

@@ -31,12 +31,13 @@ class Problem:
     Attributes:
         layout: Rows, or windows.
         x: `(M, d)` float32 in working order: the numeric `inputs`, then the indicators.
-        y: `(M, q)` float32, or None where the targets are columns of x.
+        y: `(M, q)` float32, or None where the targets are columns of x. Of classes the one-hot
+            labels, `(M, classes)`.
         movable_x: Its shape, bool.
         movable_y: Its shape, bool, or None.
         segments: `(M,)` int32, or None.
         inputs: Positions in the table of the numeric columns of x.
-        targets: Positions in the table of the targets.
+        targets: Positions in the table of the targets; none of classes.
         order: `(M,)` row of the table at each working position; -1 for padding.
         rows: Number N of the table's rows.
     """
@@ -58,6 +59,11 @@ class Problem:
         return "rows" if isinstance(self.layout, Rows) else "series"
 
     @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for an instance."""
+        return len(self.targets) if self.y is None else int(self.y.shape[1])
+
+    @property
     def arrays(self) -> tuple[NDArray[Any] | None, ...]:
         """Positional arguments of `Refiner.init`."""
         return self.x, self.y, None, None, self.movable_x, self.movable_y, self.segments
@@ -71,25 +77,29 @@ class Problem:
     def arrange(self, cells: NDArray[Any], fill: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Cells of the table `(N, n)` or `(1, n)` as arrays that broadcast to x and y.
 
-        `fill` stands for indicators and padding.
+        `fill` stands for indicators and padding; labels of classes are no cells.
         """
         indicators = self.x.shape[1] - len(self.inputs)
         order = np.zeros(1, np.intp) if len(cells) == 1 else self.order
         x = _arranged(cells, self.inputs, order, fill, indicators)
-        return x, None if self.y is None else _arranged(cells, self.targets, order, fill, 0)
+        cells_of_y = self.y is not None and bool(self.targets)
+        return x, _arranged(cells, self.targets, order, fill, 0) if cells_of_y else None
 
     def to_table(self, x: NDArray[Any], y: NDArray[Any] | None, columns: int) -> Floats:
-        """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns."""
+        """Arrays shaped as x and y, as `(N, columns)` in the table's rows and columns.
+
+        Labels of classes are left out.
+        """
         table = np.zeros((self.rows, columns))
         real = self.order >= 0
         rows = self.order[real][:, None]
         table[rows, self.inputs] = x[real, : len(self.inputs)]
-        if y is not None:
+        if y is not None and self.targets:
             table[rows, self.targets] = y[real]
         return table
 
-    def residuals_to_rows(self, residual: Floats) -> Floats:
-        """Residuals `(instances, q)`, at the rows that hold their targets: `(N, q)`, else NaN."""
+    def to_rows(self, residual: Floats) -> Floats:
+        """Numbers of instances `(instances, q)` at the rows of their targets: `(N, q)`, or NaN."""
         found = np.full((self.rows, residual.shape[1]), np.nan)
         rows = self._target_rows(len(residual))
         found[rows[rows >= 0]] = residual[rows >= 0]
@@ -141,13 +151,16 @@ class Problem:
         return self.order[first + np.arange(instances) * self.layout.stride]
 
 
-def pose_rows(table: Table, targets: Collection[Hashable], movable: Flags) -> Problem:
-    """Every row explains its target(s) by its other columns.
+def pose_rows(
+    table: Table, targets: Collection[Hashable], movable: Flags, labels: Flags | None = None
+) -> Problem:
+    """Every row explains its target(s), or its class, by its other columns.
 
     Args:
         table: The numbers.
         targets: Labels of the targets.
         movable: Which cells may move, `(N, n)`.
+        labels: Which rows' labels of classes may move, `(N,)`; none unless given.
 
     Raises:
         ColumnError: No target, or nothing but targets.
@@ -157,13 +170,27 @@ def pose_rows(table: Table, targets: Collection[Hashable], movable: Flags) -> Pr
             "rows need a target: name the column that the others explain with target=, or give "
             "window= if the rows are a time series."
         )
-    y = table.positions(targets)
+    y = [] if table.one_hot is not None else table.positions(targets)
     inputs = [j for j in range(len(table.labels)) if j not in y]
     if not inputs and not table.indicators.shape[1]:
         raise ColumnError("there is no column besides the target for a model to learn from.")
     rows = len(table.values)
     order = np.pad(np.arange(rows), (0, _whole_length(rows) - rows), constant_values=-1)
-    return _pose(table, layouts.rows(), inputs, y, movable, order, None, apart=True)
+    posed = _pose(table, layouts.rows(), inputs, y, movable, order, None, apart=True)
+    return posed if table.one_hot is None else _with_classes(posed, table.one_hot, labels)
+
+
+def _with_classes(posed: Problem, one_hot: NDArray[np.float32], labels: Flags | None) -> Problem:
+    """The problem whose target are the labels."""
+    columns = list(range(one_hot.shape[1]))
+    moving = np.zeros(posed.rows, bool) if labels is None else labels
+    return dataclasses.replace(
+        posed,
+        y=_arranged(one_hot, columns, posed.order, np.nan, 0),
+        movable_y=_arranged(
+            np.broadcast_to(moving[:, None], one_hot.shape), columns, posed.order, False, 0
+        ),
+    )
 
 
 def pose_series(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax import layouts
+from denograd_jax._frames._classes import is_of_classes, learn_classes
 from denograd_jax._frames._containers import Opened, column_labels
 from denograd_jax._frames._containers._kinds import is_container
 from denograd_jax._frames._folds import NO_FOLD, Folds, make_folds
@@ -43,6 +44,7 @@ class Design:
         irregular: What to do where time steps are uneven.
         scale: Whether columns are scaled over all rows or in each group.
         folds: Of the rows, for a backbone that is trained once without each; None for one model.
+        classes: Whether the target is of classes.
     """
 
     targets: tuple[Hashable, ...]
@@ -54,6 +56,7 @@ class Design:
     irregular: Irregular | None
     scale: Scale
     folds: Folds | None = None
+    classes: bool = False
 
 
 class Reading(NamedTuple):
@@ -70,10 +73,19 @@ class Reading(NamedTuple):
         targets = self.table.positions(self.design.targets) or self.table.movable
         return bool(np.isnan(self.table.values[:, targets]).any())
 
-    def pose(self, movable: NDArray[np.bool_], *, front: int | None = None) -> Problem:
-        """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`."""
+    def pose(
+        self,
+        movable: NDArray[np.bool_],
+        *,
+        labels: NDArray[np.bool_] | None = None,
+        front: int | None = None,
+    ) -> Problem:
+        """The arrays to refine, of which these cells `(N, n)` may move; see `pose_series`.
+
+        `labels` are the rows, `(N,)`, whose labels of classes may move too.
+        """
         if self.timeline is None or self.design.layout is None:
-            return pose_rows(self.table, self.design.targets, movable)
+            return pose_rows(self.table, self.design.targets, movable, labels)
         return pose_series(
             self.table,
             self.design.targets,
@@ -109,6 +121,7 @@ def read_design(
     irregular: Irregular | None,
     scale: Scale,
     folds: int | None = None,
+    classes: bool | None = None,
 ) -> Design:
     """Check what the user said of the data against its columns.
 
@@ -148,6 +161,7 @@ def read_design(
         irregular,
         scale,
         make_folds(folds, len(frame), series=window is not None),
+        is_of_classes(frame, opened.targets, classes, series=window is not None),
     )
 
 
@@ -156,6 +170,11 @@ def learn(opened: Opened, design: Design) -> Schema:
     aside = design.groups if design.time is None else (*design.groups, design.time)
     frame = opened.frame
     names = group_names(frame, design.groups) if design.scale == "group" else None
+    if design.classes:
+        (label,) = design.targets
+        classes = learn_classes(frame, label)
+        schema = learn_schema(frame, (), design.frozen, (*aside, label), names)
+        return dataclasses.replace(schema, classes=classes, notes=schema.notes + classes.notes)
     schema = learn_schema(frame, design.targets, design.frozen, aside, names)
     if design.layout is None or design.time is None:
         return schema

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from denograd_jax._frames._classes import Classification
 from denograd_jax._frames._columns import Floats, listed
 from denograd_jax._frames._constraints import Constraints
 from denograd_jax._frames._planning import Plan
@@ -76,6 +77,10 @@ def record(
     fitted: "Fitted", reading: Reading, plan: Plan, outcome: Outcome, notes: Sequence[str]
 ) -> Refinement:
     """Say in the user's words what came out."""
+    if reading.table.one_hot is not None:
+        unlabelled = int(np.isnan(reading.table.one_hot[:, 0]).sum())
+        how = "refined by their features alone" if plan.automatic else "left as they are"
+        notes = [*notes, *([f"{unlabelled:,} rows have no label: {how}"] if unlabelled else [])]
     return assemble(
         fitted,
         Origin(reading, plan.constraints, outcome, plan.noise),
@@ -107,7 +112,7 @@ def assemble(
     data, target, after, of_types = origin.put_back(outcome.values[:, shown])
     if dry_run:
         data, target = origin.as_given()
-    targets = table.positions(fitted.explained)
+    targets = [] if reading.design.classes else table.positions(fitted.explained)
     columns = _labels([table.labels[j] for j in shown])
     return Refinement(
         data=data,
@@ -115,7 +120,7 @@ def assemble(
         before=pd.DataFrame(table.values[:, shown], index=index, columns=columns),
         after=after,
         unit=table.scale[:, shown],
-        residuals=_residual_frame(reading, targets, outcome),
+        residuals=_residual_frame(reading, fitted.explained, outcome),
         evidence=_evidence(targets, shown, outcome),
         status=outcome.status,
         steps=outcome.steps,
@@ -131,27 +136,44 @@ def assemble(
         origin=origin,
         fitted=fitted,
         dry_run=dry_run,
+        classification=_classification(fitted, reading, outcome),
     )
+
+
+def _classification(fitted: "Fitted", reading: Reading, outcome: Outcome) -> Classification | None:
+    classes, judgement, one_hot = fitted.schema.classes, outcome.judgement, reading.table.one_hot
+    if classes is None or judgement is None or one_hot is None:
+        return None
+    index, names = reading.opened.frame.index, _labels(list(classes.names))
+    before, after, labels = (
+        None if of is None else pd.DataFrame(of, index, names) for of in judgement
+    )
+    assert before is not None
+    assert after is not None
+    given = np.where(np.isnan(one_hot[:, 0]), -1, np.nan_to_num(one_hot).argmax(axis=1))
+    return Classification(classes.label, given, before, after, labels)
 
 
 def _labels(labels: list[Hashable]) -> pd.Index:
     return pd.Index(labels, tupleize_cols=False)
 
 
-def _residual_frame(reading: Reading, targets: list[int], outcome: Outcome) -> pd.DataFrame:
+def _residual_frame(
+    reading: Reading, explained: Sequence[Hashable], outcome: Outcome
+) -> pd.DataFrame:
     table = reading.table
     unit = np.broadcast_to(table.scale, table.values.shape)
     parts = [
         pd.DataFrame(
             {
                 "label": reading.opened.frame.index,
-                "target": str(table.labels[j]),
+                "target": str(label),
                 "before": outcome.residuals[0][:, number],
                 "after": outcome.residuals[1][:, number],
-                "unit": unit[:, j],
+                "unit": 1.0 if reading.design.classes else unit[:, table.labels.index(label)],
             }
         )
-        for number, j in enumerate(targets)
+        for number, label in enumerate(explained)
     ]
     return pd.concat(parts, ignore_index=True).dropna(subset=["before"], ignore_index=True)
 
@@ -177,6 +199,8 @@ def _settings(fitted: "Fitted", reading: Reading, plan: Plan) -> Mapping[str, ob
         "columns moved": int(table.movable.sum()),
         "targets": listed(fitted.explained),
     }
+    if fitted.schema.classes is not None:
+        settings["classes"] = fitted.schema.classes.told
     if timeline is not None and layout is not None:
         settings |= {
             "window": layout.length,

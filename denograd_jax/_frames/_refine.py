@@ -26,6 +26,7 @@ def refine(
     data: Any,
     target: Any = None,
     *,
+    classes: bool | None = None,
     model: Any = None,
     window: int | None = None,
     horizon: int = 1,
@@ -42,6 +43,7 @@ def refine(
     integer: Any = (),
     max_change: Any = None,
     noise_scale: Any = None,
+    soft_labels: bool = False,
     rule: RuleName | Rule | None = None,
     step_size: float | None = None,
     tolerance: float | None = None,
@@ -63,6 +65,11 @@ def refine(
     and dates stay as they are. The caller's data and model are not changed. Ctrl-C ends it with
     what was reached by then.
 
+    A target of classes stays as it is too: what moves are the features. By the rule "auto" that is
+    for their own noise, and neither the label nor the classifier has a say in it; by "unit_step"
+    toward where the classifier finds the label likelier, also a wrong one, and rows without a
+    label are left alone. Which labels are wrong `find_noisy` tells.
+
     Look-ahead: for rows no; for series yes, a value is corrected by windows that reach past it;
     with `causal` no, or `lag` rows. Refine training data only, never the rows that you test on.
 
@@ -71,11 +78,15 @@ def refine(
             xarray Dataset or DataArray; or a list or dict of those, a panel of series.
         target: Column(s) that the others explain; or an array or Series of as many rows. Rows
             need one. A series without one predicts every movable column from the window before.
+        classes: Whether the target is of classes: text, categories, booleans or whole numbers, in
+            one column, of rows. Unless given that is told by its type: whole numbers are quantities
+            then, and text of which half the values or more differ, or are numbers, is refused.
         model: What to trust: the name of a backbone to train (`backbones.names`), unless given an
             "mlp", for the rule "auto" "linear" of a series and "mixture" of rows; or a trained
             model (whatever `as_model` takes), which gets the numeric columns other than the
             target, for a series all numeric columns, in the user's units and the data's order; but
             integers that number the rows, or are called `id`, only if they are named in `frozen`.
+            Of classes it gives a logit for each, in order (of a categorical its own, else sorted).
         window: Steps that the model looks back on; makes the data a series.
         horizon: Steps from the window's last to its target.
         stride: Steps from one window to the next, counted from the first row of each series.
@@ -103,12 +114,16 @@ def refine(
             number; one per column by name (a mapping, or a Series such as `0.1 * frame.std()`); or
             one per cell (array or DataFrame). Cells move in proportion to its square, 0 does not
             move, and `step_size` is in units of it.
+        soft_labels: Whether labels of classes move too, on the simplex, with the features: see
+            `.probabilities` of what is returned. The column of labels stays as it is.
         rule: How instances move; a name, or a rule from `denograd_jax.rules`. With "auto" each
             column's noise is found in the data (unless `noise_scale` tells it), and one step takes
             off what is expected of it. It is the default, unless `step_size`, `tolerance`,
-            `max_steps` or `impute` ask for "unit_step", the published rule.
+            `max_steps`, `impute` or `soft_labels` ask for "unit_step", the published rule. Of
+            classes "gauss_newton" wants `soft_labels`.
         step_size: The rule's step size, in standard deviations (`unit_step`) or as a fraction.
-        tolerance: Residual, in standard deviations of the target, that is left as it is.
+        tolerance: Residual, in standard deviations of the target, that is left as it is; of
+            classes 1 less the probability of the label.
         max_steps: Most refinement steps.
         causal: Whether a value may depend on no later row than the next `lag`. Model and scaling
             then come from the `warm_up` alone, whose rows are not refined.
@@ -153,6 +168,7 @@ def refine(
         irregular=irregular,
         scale=scale,
         folds=folds,
+        classes=classes,
     )
     if causal and folds is not None:
         raise UnsupportedError(
@@ -177,6 +193,7 @@ def refine(
         integer=integer,
         max_change=max_change,
         noise_scale=noise_scale,
+        soft_labels=soft_labels,
         causal=causal,
         lag=lag,
         dry_run=dry_run,

@@ -18,6 +18,7 @@ from denograd_jax.errors import ShapeError, UnsupportedError
 
 if TYPE_CHECKING:
     from denograd_jax._frames._calibration import Calibration
+    from denograd_jax._frames._classes import Classification
     from denograd_jax._frames._fitted import Fitted
     from denograd_jax._frames._recording import Origin
     from denograd_jax._frames._uncertainty import Cells
@@ -32,8 +33,8 @@ class Evidence(NamedTuple):
 
     Attributes:
         residual_before: Prediction minus value, in the target's units: of the cell's own column
-            where that is a target, else of its row's target with the largest residual. NaN where
-            no instance ends on the row.
+            where that is a target, else of its row's target with the largest residual; of classes 1
+            less the probability of the row's label. NaN where no instance ends on the row.
         residual_after: The same after the refinement.
         gate: Mean weight, from 0 to 1 and over the steps taken, that the rule's gate gave to the
             instances that the cell belongs to.
@@ -61,7 +62,8 @@ class Refinement:
             apart), `(N, columns)` or `(1, columns)`: the unit of `sigmas` in `changes`.
         residuals: One row per instance and target: the `label` of the row that holds the target,
             the `target`'s name, the residual `before` and `after` (prediction minus value, in the
-            target's units), the `unit` of the target. Without those that are missing or not finite.
+            target's units; of classes 1 less the probability of the label), the `unit` of the
+            target. Without those that are missing or not finite.
         evidence: What the model said of each cell.
         status: Why the refinement ended.
         steps: Steps taken.
@@ -79,6 +81,8 @@ class Refinement:
         origin: The data as it was read, from which `accept` and `save` work.
         fitted: The model that was trusted, with its scaling; refines other data, saves, loads.
         dry_run: Whether `data` was left as given.
+        classification: What the model says of the labels, where the target is of classes:
+            `counts`, `accuracy`, `cross_entropy`, `by_class`, `least_likely()`; else None.
     """
 
     data: Any
@@ -102,6 +106,22 @@ class Refinement:
     origin: "Origin"
     fitted: "Fitted"
     dry_run: bool = False
+    classification: "Classification | None" = None
+
+    @property
+    def probabilities(self) -> pd.DataFrame:
+        """Soft labels after a refinement that moved them, rows as given, a column a class.
+
+        NaN where a row has no label. (What the model says of the rows is in `classification`.)
+
+        Raises:
+            UnsupportedError: Labels did not move: set soft_labels=True.
+        """
+        if self.classification is None or self.classification.labels is None:
+            raise UnsupportedError(
+                "labels did not move: a target of classes and soft_labels=True make them do so."
+            )
+        return self.classification.labels
 
     @functools.cached_property
     def changes(self) -> pd.DataFrame:
@@ -168,7 +188,7 @@ class Refinement:
             f"Changed {len(moved):,} of {np.sum(~np.isnan(size)):,} cells; typical change "
             f"{typical:.3f} standard deviations."
             + (f" Filled {filled:,} missing cells." if filled else ""),
-            self._residual_line(),
+            *self._of_the_model(),
             f"Look-ahead: {self.reach}.",
             *(["Dry run: the data is as it was given."] if self.dry_run else []),
             *(f"Note: {note}." for note in self.notes),
@@ -344,12 +364,14 @@ class Refinement:
                 return mask.loc[like.index]
         return mask
 
-    def _residual_line(self) -> str:
+    def _of_the_model(self) -> list[str]:
+        if self.classification is not None:
+            return self.classification.in_words()
         if not len(self.residuals):
-            return "No residual of the model is known."
+            return ["No residual of the model is known."]
         sizes = self.residuals[["before", "after"]].abs().div(self.residuals["unit"], axis=0)
         before, after = sizes.mean()
-        return (
+        return [
             f"Mean |residual| of the model: {before:.4f} before, {after:.4f} after, in standard "
             "deviations."
-        )
+        ]

@@ -23,11 +23,13 @@ from denograd_jax.calibration import (
 )
 from denograd_jax.models import (
     MixtureParams,
+    beside,
     joint,
     joint_nll,
     mixture,
     mixture_nll,
     mixture_regression,
+    rows_nll,
 )
 
 __all__ = ["RowDensity", "find_row_density"]
@@ -56,7 +58,7 @@ class RowDensity(NamedTuple):
         means: `(K, m)`.
         covariances: `(K, m, m)`.
         columns: These columns, `(m,)`, the q targets behind the others.
-        targets: Number q, `()`.
+        targets: Number q, `()`; 0 where the target is of classes, and no part of the density.
         residuals: Covariance of the residuals of a model of the targets, `(q, q)`: of the mixture,
             or of another that was given.
         spikes: How many cells of each column are spikes, `(n,)`; all else is said of the table
@@ -90,13 +92,18 @@ class RowDensity(NamedTuple):
     def regression(self) -> Model:
         """The mixture as a model of the targets; its input are all other columns of the table."""
         q = int(self.targets)
-        explained = set(self.columns[-q:].tolist())
+        known, explained = np.split(self.columns, [len(self.columns) - q])
         inputs = [j for j in range(len(self.variance)) if j not in explained]
-        places = [inputs.index(j) for j in self.columns[:-q]]
+        places = [inputs.index(j) for j in known]
         return mixture_regression(*self.mixture, targets=q, columns=np.array(places, np.intp))
 
     def around(self, model: Model) -> tuple[Model, Loss]:
-        """A model of the targets with the density of whole rows, and the loss that this takes."""
+        """A model of the targets with the density of whole rows, and the loss that this takes.
+
+        Of classes that is the density of the features: labels have no say in it.
+        """
+        if self.targets == 0:
+            return beside(model, self.regression()), rows_nll
         if isinstance(model.params, MixtureParams):
             return mixture(self.regression()), mixture_nll(int(self.targets))
         return joint(model, self.residuals, self.regression()), joint_nll
@@ -111,7 +118,7 @@ class RowDensity(NamedTuple):
         q = int(self.targets)
         return self._replace(
             covariances=self.covariances + np.diag(more),
-            residuals=self.residuals + np.diag(more[-q:]),
+            residuals=self.residuals + np.diag(more[len(more) - q :]),
         )
 
     def filled(self, reading: Reading) -> Floats:
@@ -126,14 +133,17 @@ class RowDensity(NamedTuple):
         return _without_spikes(reading, movable, self.spread)
 
     def without_gaps(self, problem: Problem, reading: Reading) -> Problem:
-        """The problem with missing cells filled: they inform the others, and do not move."""
+        """The problem with missing cells filled: they inform the others, and do not move.
+
+        Missing labels of classes are filled with none, so that the row is refined all the same.
+        """
         assert problem.y is not None
         z = self.filled(reading)
         x, y = problem.x.copy(), problem.y.copy()
         real = np.flatnonzero(problem.order >= 0)
         filled = z[problem.order[real]]
         x[real, : len(problem.inputs)] = filled[:, problem.inputs]
-        y[real] = filled[:, problem.targets]
+        y[real] = filled[:, problem.targets] if problem.targets else np.nan_to_num(y[real])
         return dataclasses.replace(problem, x=x, y=y)
 
     def curvature(self, reading: Reading) -> tuple[Floats, Floats]:
@@ -226,7 +236,7 @@ def find_row_density(
     found = RowDensity._make([*about, *density, columns, np.array(q), np.eye(q), spikes])
     score, precision = found.curvature(reading)
     found = found._replace(precision=precision.mean(axis=0), squared_score=(score**2).mean(axis=0))
-    return found.with_residuals(found.regression(), problem, reading)
+    return found.with_residuals(found.regression(), problem, reading) if q else found
 
 
 def _without_spikes(reading: Reading, movable: NDArray[np.bool_], spread: Floats) -> Reading:

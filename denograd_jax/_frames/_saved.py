@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from denograd_jax import backbones
 from denograd_jax._core._run import Status
+from denograd_jax._frames._classes import Classes, Judgement
 from denograd_jax._frames._constraints import Constraints
 from denograd_jax._frames._containers import open_container
 from denograd_jax._frames._containers._files import read_container, write_container
@@ -94,7 +95,7 @@ def from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         model = _density(noise).regression()
     else:
         folds = fitted.design.folds
-        model = _trained_from_saved(record, arrays, len(fitted.explained), folds)
+        model = _trained_from_saved(record, arrays, fitted.outputs, folds)
     return dataclasses.replace(
         fitted,
         model=model,
@@ -171,6 +172,9 @@ def save_refinement(
         "windows": outcome.windows,
         **{f"limit {name}": getattr(limits, name) for name in _LIMITS},
     }
+    if outcome.judgement is not None:
+        judged = outcome.judgement._asdict().items()
+        arrays |= {f"judged {name}": array for name, array in judged if array is not None}
     containers: dict[str, Any] = {}
     record["containers"] = containers
     with write_folder(folder, REFINEMENT, record, overwrite=overwrite) as aside:
@@ -222,7 +226,14 @@ def _outcome(
         arrays["windows"],
         Status(record["status"]),
         record["steps"],
+        _judgement(arrays),
     )
+
+
+def _judgement(arrays: Mapping[str, NDArray[Any]]) -> Judgement | None:
+    if "judged before" not in arrays:
+        return None
+    return Judgement(arrays["judged before"], arrays["judged after"], arrays.get("judged labels"))
 
 
 def _columns_as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -238,6 +249,7 @@ def _columns_as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray
         "groups": schema.scaling.groups,
         "notes": schema.notes,
         "step": schema.step,
+        "classes": _classes_as_plain(schema.classes),
         "design": {
             "targets": _labels_as_plain(list(design.targets)),
             "apart": design.apart,
@@ -248,6 +260,7 @@ def _columns_as_plain(fitted: Fitted) -> tuple[dict[str, Any], dict[str, NDArray
             "irregular": design.irregular,
             "scale": design.scale,
             "folds": None if design.folds is None else list(dataclasses.astuple(design.folds)),
+            "classes": design.classes,
         },
         "explained": _labels_as_plain(list(fitted.explained)),
         "settings": {name: _told(value) for name, value in fitted.settings.items()},
@@ -266,6 +279,7 @@ def _columns_from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[
         Scaling(arrays["mean"], arrays["scale"], None if groups is None else tuple(groups)),
         tuple(record["notes"]),
         record["step"],
+        _classes_from_saved(record.get("classes")),
     )
     design = dict(record["design"])
     layout = design.pop("layout")
@@ -284,6 +298,23 @@ def _columns_from_saved(record: Mapping[str, Any], arrays: Mapping[str, NDArray[
         None,
         record["settings"],
     )
+
+
+def _classes_as_plain(classes: Classes | None) -> dict[str, Any] | None:
+    if classes is None:
+        return None
+    return {
+        "label": to_plain(classes.label),
+        "names": _labels_as_plain(list(classes.names)),
+        "notes": classes.notes,
+    }
+
+
+def _classes_from_saved(record: Mapping[str, Any] | None) -> Classes | None:
+    if record is None:
+        return None
+    names = tuple(_labels_from_saved(record["names"]))
+    return Classes(from_plain(record["label"]), names, tuple(record["notes"]))
 
 
 def _not_saved(params: Params, x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from denograd_jax._frames._classes import Classes
 from denograd_jax._frames._columns import (
     Floats,
     counts_rows,
@@ -41,6 +42,8 @@ class Table:
             apart.
         scale: Their standard deviation, likewise; 1 where that is 0.
         indicators: `(N, k)` float32, the one-hot coding of text, category and boolean columns.
+        one_hot: Labels of a target of classes, `(N, classes)` float32, NaN where missing; None
+            where the target is numeric. Their column is none of `labels`.
     """
 
     labels: tuple[Hashable, ...]
@@ -49,6 +52,7 @@ class Table:
     mean: Floats
     scale: Floats
     indicators: NDArray[np.float32]
+    one_hot: NDArray[np.float32] | None = None
 
     def standardised(self) -> Floats:
         """`(N, n)` float64 with mean 0 and standard deviation 1, NaN where missing."""
@@ -98,6 +102,7 @@ class Schema:
         scaling: Of the numeric columns.
         notes: What a user should know about how columns were treated.
         step: The usual step of a series' time stamps: in seconds, or as their numbers are.
+        classes: Of the target; None where that is numeric.
     """
 
     labels: tuple[Hashable, ...]
@@ -106,6 +111,7 @@ class Schema:
     scaling: Scaling
     notes: tuple[str, ...]
     step: float | None = None
+    classes: Classes | None = None
 
     def read(self, frame: pd.DataFrame, groups: NDArray[Any] | None = None) -> Table:
         """The numeric view of a frame that has these columns.
@@ -116,7 +122,7 @@ class Schema:
 
         Raises:
             ColumnError: A column is missing, or is no longer numeric.
-            DataError: Infinite values, or a group without a scale.
+            DataError: Infinite values, a group without a scale, or an unknown class.
         """
         _refuse_other_columns(frame, self)
         values = _values(frame, self.labels)
@@ -124,7 +130,8 @@ class Schema:
         blocks = [np.zeros((len(frame), 0), np.float32)]
         blocks += [indicators(frame[label], levels) for label, levels in self.levels.items()]
         hot = np.concatenate(blocks, axis=1)
-        return Table(self.labels, values, self.movable, mean, scale, hot)
+        one_hot = None if self.classes is None else self.classes.one_hot(frame)
+        return Table(self.labels, values, self.movable, mean, scale, hot, one_hot)
 
 
 def learn_schema(
@@ -242,7 +249,7 @@ def _refuse_text(
             raise ColumnError(
                 f"target column {label!r} is not numeric (its type is {frame[label].dtype}"
                 f"{_no_number(frame[label])}): only numbers can be refined. Convert it, for "
-                "example with .astype(float). For labels of classes there is find_noisy."
+                "example with .astype(float). If it holds classes, say classes=True (--classes)."
             )
     if not labels:
         raise ColumnError("no column is numeric: only numbers can be refined.")

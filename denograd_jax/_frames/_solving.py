@@ -9,19 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from denograd_jax._core._causal import causal_refiner
 from denograd_jax._core._constrained import constrained
 from denograd_jax._core._prepare import prepare
 from denograd_jax._core._refiner import Refiner, refiner
 from denograd_jax._core._run import Status, run
+from denograd_jax._frames._classes import Judgement
 from denograd_jax._frames._imputation import predictions
 from denograd_jax._frames._noise_found import FoundNoise, without_spikes
 from denograd_jax._frames._planning import Plan
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._frames._row_density import RowDensity
+from denograd_jax._losses import brier, cross_entropy
 from denograd_jax._types import Loss, Model
+from denograd_jax.classification import simplex_targets
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
@@ -45,12 +49,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         values: The numbers `(N, n)` in the user's units; NaN where a cell is missing still.
-        residuals: Prediction minus value before and after, `(N, q)` each, in the user's units; NaN
-            where no instance ends on the row.
+        residuals: Prediction minus value before and after, `(N, q)` each, in the user's units; of
+            classes 1 less the probability of the label, `(N, 1)`; NaN where no instance ends on the
+            row.
         gate: Mean weight of the instances that each cell belongs to, `(N, n)`.
         windows: How many of them moved, `(N, n)`.
         status: Why it ended.
         steps: Steps taken.
+        judgement: What the model says of the classes, where the target is of such.
     """
 
     values: Floats
@@ -59,6 +65,7 @@ class Outcome(NamedTuple):
     windows: NDArray[np.int32]
     status: Status
     steps: int
+    judgement: Judgement | None = None
 
 
 class _Found(NamedTuple):
@@ -104,17 +111,18 @@ def solve(
         noise: What is known of the noise, for an automatic plan.
         latest: Of a series that is still coming in; it may have no window yet.
     """
-    loss: Loss = optax.losses.squared_error
-    given, asked = reading, plan
+    loss = _loss(reading, plan)
+    given, asked, trusted = reading, plan, model
     if plan.automatic:
         model, plan, loss = _by_noise(model, plan, noise, reading)
         if noise is not None and asked.noise is None and not plan.causal:
             # a spike of a series is told by what comes after it
             reading = _spikes_replaced(reading, asked, movable, noise)
     front = 0 if latest is None else latest.memory
-    problem = reading.pose(movable, front=front if plan.causal else None)
+    problem = reading.pose(movable, labels=plan.labels, front=front if plan.causal else None)
     if plan.automatic and isinstance(noise, RowDensity):
         problem = noise.without_gaps(problem, reading)
+    before = problem
     if plan.causal:
         found = _in_time(model, problem, reading, plan, loss, latest)
     else:
@@ -126,10 +134,19 @@ def solve(
         found = found._replace(status=Status.converged)  # its one step is all there is to do
     logger.info("refined in %d steps: %s", found.steps, found.status.advice)
     outcome = _in_table(found, model, problem, reading, plan, movable)
+    if reading.table.one_hot is not None:
+        outcome = _with_judgement(outcome, trusted, found, before, reading.table.one_hot, plan)
     if reading is given:
         return outcome
     # Of the given values, not of those that stood in for spikes.
     return outcome._replace(values=asked.constraints.keep(outcome.values, given.table, movable))
+
+
+def _loss(reading: Reading, plan: Plan) -> Loss:
+    """What steps descend, unless they go by a density."""
+    if not reading.design.classes:
+        return optax.losses.squared_error
+    return cross_entropy if plan.labels is None else brier
 
 
 def _spikes_replaced(
@@ -185,6 +202,8 @@ def _at_once(
     limits = plan.constraints.limits(reading.table, problem)
     if limits is not None:
         r = constrained(r, limits)
+    if plan.labels is not None:
+        r = simplex_targets(r)
     _, before = r.step(model.params, r.init(*given.arrays, *_noise(plan, given)))
     state = r.init(*problem.arrays, *_noise(plan, problem))
     gates = jnp.zeros_like(before.gate)
@@ -283,7 +302,8 @@ def _in_table(
     columns = len(table.labels)
     prepared = found.prepared
     x, y = np.asarray(found.x), None if found.y is None else np.asarray(found.y)
-    y = _imputed(y, model, problem, prepared, x) if plan.impute and y is not None else y
+    if plan.impute and y is not None and problem.targets:
+        y = _imputed(y, model, problem, prepared, x)
     moved_y = None if y is None else _moved(prepared.y, y)
     change = problem.to_table(_moved(prepared.x, x), moved_y, columns) * table.scale
     values = table.values + change
@@ -294,6 +314,30 @@ def _in_table(
     residuals = [_residuals(r, found.valid, problem, reading) for r in found.residuals]
     gate, windows = problem.say(np.asarray(found.gate), np.asarray(found.valid), columns)
     return Outcome(values, (residuals[0], residuals[1]), gate, windows, found.status, found.steps)
+
+
+def _with_judgement(
+    outcome: Outcome,
+    model: Model,
+    found: _Found,
+    given: Problem,
+    one_hot: NDArray[np.float32],
+    plan: Plan,
+) -> Outcome:
+    """The outcome with what the classifier says of the rows as given, and of those refined."""
+    rows = np.flatnonzero(given.order >= 0)
+    data = prepare(given.layout, *given.arrays)
+    refined = data._replace(x=jnp.asarray(found.x))
+    logits = [predictions(model, given.layout, of, rows) for of in (data, refined)]
+    before, after = (softmax(of.astype(np.float64), axis=1) for of in logits)
+    labels = None
+    if plan.labels is not None:
+        labels = np.where(np.isnan(one_hot), np.nan, np.asarray(found.y, np.float64)[rows])
+        labels /= labels.sum(axis=1, keepdims=True)  # they were projected in single precision
+    missing = [1 - (of * one_hot).sum(axis=1, keepdims=True) for of in (before, after)]
+    return outcome._replace(
+        residuals=(missing[0], missing[1]), judgement=Judgement(before, after, labels)
+    )
 
 
 def _moved(before: Any, after: NDArray[Any]) -> Floats:
@@ -324,9 +368,9 @@ def _imputed(
 
 def _residuals(residual: Any, valid: Any, problem: Problem, reading: Reading) -> Floats:
     """Residuals `(N, q)` in the user's units; NaN where there is no target or none is finite."""
-    residual = np.asarray(residual, np.float64).copy()
+    residual = np.asarray(residual, np.float64)[:, : len(problem.targets)].copy()
     residual[~np.asarray(valid)[:, None] | ~np.isfinite(residual)] = np.nan
-    found = problem.residuals_to_rows(residual)
+    found = problem.to_rows(residual)
     found[np.isnan(reading.table.values[:, problem.targets])] = np.nan
     scaled: Floats = found * reading.table.scale[:, problem.targets]
     return scaled

@@ -101,9 +101,10 @@ def find_noisy(
         True
     """
     folds, rounds = _at_least(2, folds=folds), _at_least(1, rounds=rounds)
+    called = f"column {y!r}" if isinstance(y, str) else "y"
     X, y = _apart(X, y)
     frame = as_frame(X)
-    labels = read_labels(y, len(frame), frame.index)
+    labels = read_labels(y, len(frame), frame.index, called)
     values = numbers(frame)
     fold = folds_of(labels.codes, folds, seed)
     if probabilities is not None:

@@ -4,22 +4,16 @@ import copy
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from numpy.typing import NDArray
 
-from denograd_jax import backbones
+from denograd_jax.classification._training import train_classifier
 from denograd_jax.errors import ModelError
 
 __all__ = ["folds_of", "of_backbone", "of_estimator"]
 
 Probabilities = NDArray[np.float64]
 Codes = NDArray[np.intp]
-
-ROWS_SEEN = 27_000
-"""In all epochs together, of which there are more for small tables: 60 are too few steps there."""
-EPOCHS = 60, 200
 
 
 def folds_of(codes: Codes, folds: int, seed: int) -> Codes:
@@ -76,13 +70,7 @@ def of_backbone(
     fold: Codes,
     seed: int,
 ) -> Probabilities:
-    r"""Out-of-fold probabilities of true classes, of a backbone trained anew without each fold.
-
-    .. math:: \min - \log \sum_k \operatorname{softmax}(f(x))_k \, P(\text{given label} \mid k)
-
-    is the cross-entropy where labels are taken as true, and is corrected for a known label noise
-    where they are not. Of the rows that train, 15 % decide when to stop: networks fit the right
-    labels first.
+    """Out-of-fold probabilities of true classes, of a backbone trained anew without each fold.
 
     Args:
         name: Of the backbone.
@@ -95,46 +83,17 @@ def of_backbone(
 
     Raises:
         BackboneError: There is no such backbone, or it cannot be trained on these data.
-
-    Source:
-        Patrini et al. 2017, the forward correction.
     """
     probabilities = np.zeros(likelihood.shape)
-    data = jnp.asarray(x), jnp.asarray(likelihood, jnp.float32)
     for k in np.unique(fold):
         key = jax.random.fold_in(jax.random.key(seed), int(k))
         trains = np.flatnonzero((fold != k) & labelled)
-        parts = backbones.split_rows(len(trains), key=key)
-        epochs = int(np.clip(ROWS_SEEN // max(len(trains), 1), *EPOCHS))
-        module = backbones.build(
-            name,
-            input_shape=x.shape[1:],
-            outputs=likelihood.shape[1],
-            rngs=nnx.Rngs(params=key),
-        )
-        trained = backbones.train(
-            module,
-            _gather,
-            data,
-            *(trains[part] for part in parts),
-            key=key,
-            loss=_corrected,
-            max_epochs=epochs,
-            patience=epochs // 6,
-        )
-        assert trained.model.predict_batch is not None  # backbones have one
-        logits = jax.jit(trained.model.predict_batch)(trained.model.params, data[0][fold == k])
+        trained = train_classifier(name, x, likelihood, trains, key=key)
+        if trained.interrupted:  # it ends all, not one fold
+            raise KeyboardInterrupt
+        model = trained.model
+        assert model.predict_batch is not None  # backbones have one
+        logits = jax.jit(model.predict_batch)(model.params, x[fold == k])
         probabilities[fold == k] = jax.nn.softmax(logits)
     exact: Probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     return exact  # softmax was taken in single precision
-
-
-def _gather(data: Any, index: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, likelihood = (part[index] for part in data)
-    return x, likelihood, jnp.ones(likelihood.shape, bool)
-
-
-def _corrected(logits: jax.Array, likelihood: jax.Array) -> jax.Array:
-    """Cross-entropy behind label noise, of one instance; a likelihood of 0 counts as 1e-9."""
-    joint = jax.nn.log_softmax(logits) + jnp.log(jnp.maximum(likelihood, 1e-9))
-    return -jax.nn.logsumexp(joint)

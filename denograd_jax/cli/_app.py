@@ -44,6 +44,7 @@ def denograd_jax(
 def refine(
     source: options.Source,
     target: options.Target = None,
+    classes: options.Classes = False,
     freeze: options.Freeze = None,
     series: options.Series = False,
     window: options.Window = None,
@@ -73,6 +74,7 @@ def refine(
     max_change: options.MaxChange = None,
     out: options.Out = None,
     changes: options.Changes = None,
+    soft_labels: options.SoftLabels = None,
     report: options.Report = None,
     save: options.Save = None,
     dry_run: options.DryRun = False,
@@ -88,9 +90,10 @@ def refine(
     window = _window(series, window, horizon, stride, target, [time, *(group or [])])
     refine_file(
         source,
-        None if dry_run else Outputs(out or beside(source), changes, report, save),
+        None if dry_run else Outputs(out or beside(source), changes, report, save, soft_labels),
         {
             "target": target,
+            "classes": classes or None,
             "frozen": freeze or (),
             "window": window,
             "horizon": horizon,
@@ -111,6 +114,7 @@ def refine(
             "tolerance": tolerance,
             "max_steps": max_steps,
             "noise_scale": parse_noise(noise_scale),
+            "soft_labels": soft_labels is not None,
             "impute": impute,
             "bounds": parse_bounds(bound),
             "non_negative": non_negative or (),
@@ -129,6 +133,7 @@ def fit(
         Path, typer.Argument(metavar="FOLDER", show_default=False, help="Where the model goes.")
     ],
     target: options.Target = None,
+    classes: options.Classes = False,
     freeze: options.Freeze = None,
     series: options.Series = False,
     window: options.Window = None,
@@ -157,6 +162,7 @@ def fit(
         folder,
         {
             "target": target,
+            "classes": classes or None,
             "frozen": freeze or (),
             "window": window,
             "horizon": horizon,
@@ -196,6 +202,7 @@ def apply(
     max_change: options.MaxChange = None,
     out: options.Out = None,
     changes: options.Changes = None,
+    soft_labels: options.SoftLabels = None,
     report: options.Report = None,
     save: options.Save = None,
     dry_run: options.DryRun = False,
@@ -211,7 +218,7 @@ def apply(
     apply_file(
         folder,
         source,
-        None if dry_run else Outputs(out or beside(source), changes, report, save),
+        None if dry_run else Outputs(out or beside(source), changes, report, save, soft_labels),
         {
             "causal": causal,
             "lag": lag,
@@ -220,6 +227,7 @@ def apply(
             "tolerance": tolerance,
             "max_steps": max_steps,
             "noise_scale": parse_noise(noise_scale),
+            "soft_labels": soft_labels is not None,
             "impute": impute,
             "bounds": parse_bounds(bound),
             "non_negative": non_negative or (),
@@ -251,6 +259,62 @@ def _window(
             "name the column that the others explain with --target, or add --series."
         )
     return None
+
+
+@app.command()
+def find_noisy(
+    source: options.Source,
+    target: Annotated[
+        str, options.columns(metavar="COLUMN", show_default=False, help="Column of the labels.")
+    ],
+    model: Annotated[
+        str,
+        options.method(metavar="NAME", help="Classifier to train: mlp, linear or ft_transformer."),
+    ] = "mlp",
+    folds: Annotated[
+        int,
+        options.method(
+            min=2, metavar="NUMBER", help="Parts; each is judged by models of the others."
+        ),
+    ] = 5,
+    rounds: Annotated[
+        int,
+        options.method(
+            min=1, metavar="NUMBER", help="Trainings, each with the noise found before it."
+        ),
+    ] = 3,
+    seed: options.Seed = 0,
+    out: Annotated[
+        Path | None,
+        options.output(
+            "--out", "-o", metavar="FILE", show_default="INPUT.ranked.csv", help="The ranking."
+        ),
+    ] = None,
+    corrected: Annotated[
+        Path | None,
+        options.output(metavar="FILE", help="The table with the likelier labels in it."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Rank the rows of a table by how likely the label of their class is wrong.
+
+    For example: denograd-jax find-noisy animals.csv --target species
+
+    Nothing is changed; --corrected writes the table with the labels that are likelier.
+    """
+    from denograd_jax.cli._find_noisy import find_noisy_in_file
+    from denograd_jax.cli._refine import beside
+
+    find_noisy_in_file(
+        source,
+        target,
+        out or beside(source, "ranked"),
+        corrected,
+        {"model": model, "folds": folds, "rounds": rounds, "seed": seed},
+        overwrite=overwrite,
+        quiet=quiet,
+    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ __all__ = [
     "Bound",
     "Causal",
     "Changes",
+    "Classes",
     "DryRun",
     "Folds",
     "Freeze",
@@ -37,6 +38,7 @@ __all__ = [
     "ScaleGroups",
     "Seed",
     "Series",
+    "SoftLabels",
     "Source",
     "StepSize",
     "Stride",
@@ -73,6 +75,15 @@ Target = Annotated[
         metavar="COLUMN",
         help="Column that the others explain. A series may go without: each of its columns "
         "is then predicted from the window before.",
+    ),
+]
+Classes = Annotated[
+    bool,
+    columns(
+        "--classes",
+        metavar="",
+        help="The target is of classes, also where these are whole numbers. Text that is repeated "
+        "is taken for classes anyway.",
     ),
 ]
 Freeze = Annotated[
@@ -161,9 +172,19 @@ MaxChange = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    output(metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."),
+    output(
+        "--out", "-o", metavar="FILE", show_default="INPUT.refined.csv", help="The repaired table."
+    ),
 ]
 Changes = Annotated[Path | None, output(metavar="FILE", help="A table of every changed cell.")]
+SoftLabels = Annotated[
+    Path | None,
+    output(
+        metavar="FILE",
+        help="Let labels of classes move too, and write their probabilities there; the table "
+        "keeps them as they are.",
+    ),
+]
 Report = Annotated[
     Path | None, output(metavar="FILE", help="An HTML page that shows what was done.")
 ]
@@ -192,7 +213,7 @@ Horizon = Annotated[int, series(min=1, metavar="STEPS", help="How far ahead it p
 Stride = Annotated[int, series(min=1, metavar="STEPS", help="From one window to the next.")]
 Rule = Annotated[
     RuleName | None,
-    method(metavar="NAME", help="How cells move: auto (series), unit_step, gauss_newton."),
+    method(metavar="NAME", help="How cells move: auto, unit_step or gauss_newton."),
 ]
 StepSize = Annotated[float | None, method(min=0, metavar="NUMBER", help="How far a step goes.")]
 Tolerance = Annotated[
@@ -200,7 +221,8 @@ Tolerance = Annotated[
     method(
         min=0,
         metavar="NUMBER",
-        help="Residual that is left as it is, in standard deviations of the target.",
+        help="Residual that is left as it is, in standard deviations of the target; of classes "
+        "1 less the probability of the label.",
     ),
 ]
 MaxSteps = Annotated[int | None, method(min=0, metavar="NUMBER", help="Most steps of refinement.")]

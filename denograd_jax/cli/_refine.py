@@ -32,10 +32,11 @@ class Outputs(NamedTuple):
     changes: Path | None = None
     report: Path | None = None
     folder: Path | None = None
+    soft_labels: Path | None = None
 
     def check(self, source: Path, *, overwrite: bool) -> None:
         """Refuse, before the work is done, what could not be written after it."""
-        for table in (self.data, self.changes):
+        for table in (self.data, self.changes, self.soft_labels):
             if table is not None:
                 is_parquet(table)  # refuses other endings
         if self.report is not None:
@@ -157,16 +158,19 @@ def save(
     write_refined(refinement.data, source, aside(outputs.data))
     if outputs.changes is not None:
         write_frame(refinement.changes, aside(outputs.changes))
+    if outputs.soft_labels is not None:
+        probabilities = refinement.probabilities.rename(columns=str)
+        write_frame(probabilities, aside(outputs.soft_labels))
     if outputs.report is not None:
         refinement.report(aside(outputs.report))
     if outputs.folder is not None:
         refinement.save(aside(outputs.folder))
 
 
-def beside(source: Path) -> Path:
-    """Where refined data goes by default: `houses.csv` to `houses.refined.csv`."""
+def beside(source: Path, word: str = "refined") -> Path:
+    """Where an output goes by default: from `houses.csv` to `houses.refined.csv`."""
     stem, ending = split_ending(source)
-    return source.with_name(f"{stem}.refined{ending}")
+    return source.with_name(f"{stem}.{word}{ending}")
 
 
 def _check_report(path: Path) -> None:

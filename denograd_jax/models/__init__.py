@@ -12,7 +12,7 @@ from denograd_jax.models._gaussian import (
     gaussian_nll,
     incomplete_gaussian_nll,
 )
-from denograd_jax.models._joint import JointParams, joint, joint_nll
+from denograd_jax.models._joint import JointParams, beside, joint, joint_nll, rows_nll
 from denograd_jax.models._mixture import MixtureParams, mixture, mixture_nll, mixture_regression
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "JointParams",
     "MixtureParams",
     "as_model",
+    "beside",
     "by_fold",
     "finite_differences",
     "gaussian",
@@ -30,4 +31,5 @@ __all__ = [
     "mixture",
     "mixture_nll",
     "mixture_regression",
+    "rows_nll",
 ]

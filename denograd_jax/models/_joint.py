@@ -7,22 +7,22 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from denograd_jax._types import Instance, Instances, Model, Predict, PredictBatch, Target
+from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch, Target
 from denograd_jax.models._gaussian import GaussianParams, gaussian, gaussian_nll
 from denograd_jax.models._mixture import MixtureParams, log_density_of_x
 
-__all__ = ["JointParams", "joint", "joint_nll"]
+__all__ = ["JointParams", "beside", "joint", "joint_nll", "rows_nll"]
 
 
 class JointParams(NamedTuple):
-    """Parameters of a density of rows, p(x) p(y | x).
+    """Parameters of a model of y with a density of x: of rows, p(x) p(y | x), or beside it.
 
     Attributes:
         target: Of the model of y.
         rows: Of the mixture, of which the density of x is taken.
     """
 
-    target: GaussianParams
+    target: GaussianParams | Params
     rows: MixtureParams
 
 
@@ -42,6 +42,33 @@ def joint(model: Model, covariance: ArrayLike, rows: Model) -> Model:
     return Model(predict, JointParams(given.params, rows.params), predict_batch)
 
 
+def beside(model: Model, rows: Model) -> Model:
+    """A classifier with the density of the features beside it, for `rows_nll`.
+
+    Args:
+        model: Of the logits of classes, from a row.
+        rows: Made by `mixture_regression`, of which the density of x is taken.
+
+    Returns:
+        A model whose predictions are the logits, and behind them log p(x).
+    """
+    predict, predict_batch = _functions(model.predict, model.predict_batch)
+    return Model(predict, JointParams(model.params, rows.params), predict_batch)
+
+
+def rows_nll(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Negative log-density of x alone; one number. Labels have no say in it, and do not move.
+
+    The residual is that of the classifier, in probabilities: it tells how well the labels fit.
+
+    Args:
+        prediction: Of a model made by `beside`.
+        target: Probabilities of classes, `(classes,)`; not looked at.
+    """
+    del target
+    return -prediction[-1]
+
+
 def joint_nll(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Negative log-density of x and y, but for a constant; one number.
 
@@ -57,6 +84,13 @@ def _location(prediction: jax.Array) -> Target:
 
 
 joint_nll.location = _location  # type: ignore[attr-defined]  # residuals are taken from there
+
+
+def _probabilities(prediction: jax.Array) -> Target:
+    return jax.nn.softmax(prediction[:-1])
+
+
+rows_nll.location = _probabilities  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=64)

@@ -57,8 +57,8 @@ def mixture_regression(
         weights: Of K components, `(K,)`, positive; divided by their sum.
         means: `(K, d + q)`, of x and behind it y.
         covariances: `(K, d + q, d + q)`, symmetric and positive definite.
-        targets: Number q of columns that are y, at least 1; of all of them, where d is 0, the model
-            is their mean.
+        targets: Number q of columns that are y; of all of them, where d is 0, the model is their
+            mean, and of none it predicts nothing, but has the density of x.
         columns: Which numbers of an instance are x, `(d,)`; the first d unless given.
 
     Returns:
@@ -77,7 +77,11 @@ def mixture_regression(
     """
     w, m, c = (np.asarray(a, np.float64) for a in (weights, means, covariances))
     whole = m.shape[-1] if m.ndim == 2 else 0
-    if (w.shape, c.shape) != (m.shape[:1], (*m.shape, whole)) or not 0 < targets <= whole:
+    if (
+        (w.shape, c.shape) != (m.shape[:1], (*m.shape, whole))
+        or not 0 <= targets <= whole
+        or whole == 0
+    ):
         raise ShapeError(
             f"weights {w.shape}, means {m.shape} and covariances {c.shape} of {targets} targets "
             "are not (K,), (K, d + q) and (K, d + q, d + q)."

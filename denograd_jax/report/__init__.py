@@ -17,7 +17,9 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
 
     The page says what was done and with what, shows the most changed columns before and after,
     lists the largest corrections and the gaps, and measures drift and residuals; after the rule
-    "auto" it says how much noise was found and what taking it off should bring. All of that is
+    "auto" it says how much noise was found and what taking it off should bring. Of a target of
+    classes it says, in place of residuals, how well the model knows each class, and lists the
+    labels that it finds least likely. All of that is
     read without JavaScript; with it, columns and groups are picked and zoomed into, and the
     corrections are searched. Long data are summarised to a fixed size, and said to be. The page
     is written whole or not at all; a file of that name is replaced.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from denograd_jax import metrics
 from denograd_jax._frames import _changes
 from denograd_jax.errors import DataError
-from denograd_jax.report import _diagnostics, _explorer, _figures, _noise, _summaries
+from denograd_jax.report import _classes, _diagnostics, _explorer, _figures, _noise, _summaries
 from denograd_jax.report._figures import Figure
 from denograd_jax.report._order import STRETCH, Order, busiest_stretch, read_order
 
@@ -103,7 +103,8 @@ def contents(refinement: "Refinement") -> dict[str, Any]:
     drifts = sorted(_drifts(refinement), key=lambda drift: -np.nan_to_num(drift.typical))
     explored = drifts[:MOST_EXPLORED] if rows else []
     past = _past(refinement, explored) if refinement.kind == "series" and rows else None
-    residuals, residual_panels = _residuals(refinement, past)
+    of_classes = refinement.classification is not None
+    residuals, residual_panels = ([], []) if of_classes else _residuals(refinement, past)
     most_changed = [d for d in drifts if d.changed > 0 or d.filled][:MOST_PANELS]
     corrections, all_corrections = _corrections(refinement)
     taken = len(_explorer.as_json(corrections).encode("utf-8", "replace"))
@@ -123,6 +124,9 @@ def contents(refinement: "Refinement") -> dict[str, Any]:
         "gaps": _gaps(refinement.gaps),
         "all_gaps": len(refinement.gaps),
         "noise": _noise.noise_of(refinement, MOST_COLUMNS),
+        "classes": _classes.classes_of(
+            refinement, MOST_COLUMNS, functools.partial(_row_names, refinement)
+        ),
         "drifts": drifts[:MOST_COLUMNS],
         "all_columns": len(drifts),
         "overall": _overall_drift(refinement),
@@ -169,7 +173,8 @@ def _verdict(refinement: "Refinement", residuals: list[Residuals]) -> list[str]:
     changed, filled = sum(map(len, moved)), int(refinement.filled.sum())
     cells = f"{filled:,} missing cell{'s were' if filled > 1 else ' was'} filled."
     if changed == 0:
-        return [cells if filled else "Nothing was changed.", _ending(refinement)]
+        unchanged = cells if filled else "Nothing was changed."
+        return [unchanged, *_labels_known(refinement), _ending(refinement)]
     typical = np.sqrt(sum(float(sizes @ sizes) for sizes in moved) / changed)
     largest = max(sizes.max() for sizes in moved if len(sizes))
     sentences = [
@@ -184,7 +189,12 @@ def _verdict(refinement: "Refinement", residuals: list[Residuals]) -> list[str]:
         change = sum(left) / len(left) - 1
         verb = "rose" if change > 0 else "fell"
         sentences.append(f"The model's residuals {verb} by {abs(change):.1%}.")
-    return [*sentences, _ending(refinement)]
+    return [*sentences, *_labels_known(refinement), _ending(refinement)]
+
+
+def _labels_known(refinement: "Refinement") -> list[str]:
+    """How well a model of classes knows the labels."""
+    return [] if refinement.classification is None else refinement.classification.in_words()[1:]
 
 
 def _ending(refinement: "Refinement") -> str:

@@ -80,9 +80,12 @@ def noise_of(refinement: "Refinement", most: int) -> Noise | None:
     lines = _lines(calibration, errors, given=given)
     spikes = sum(line.spikes for line in lines)
     known = calibration.noise["sigmas"].dropna()
+    model = str(refinement.settings.get("model", ""))
+    if refinement.classification is not None:  # a classifier has no say in it
+        model = ""
     return Noise(
         told=_in_words(calibration, known.to_numpy(), given=given, spikes=spikes)
-        + _of_its_own_rows(str(refinement.settings.get("model", ""))),
+        + _of_its_own_rows(model),
         lines=[line for line in lines if len(known) or line.spikes][:most],
         all_lines=len(lines),
         unknown="none" if given else "not known",

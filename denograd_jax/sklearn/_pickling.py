@@ -39,7 +39,7 @@ def _functions_of(stored: Fitted, given: Any) -> tuple[Any, Any]:
         module = backbones.build(
             stored.backbone,
             input_shape=stored.input_shape,
-            outputs=len(stored.explained),
+            outputs=stored.outputs,
             rngs=nnx.Rngs(0),
         )
         predict, _, predict_batch = backbones.as_pure(module)
