@@ -15,6 +15,7 @@ from denograd_jax._frames._timeline import Irregular
 from denograd_jax._frames._uncertainty import Cells, seen_by
 from denograd_jax.calibration import error_after
 from denograd_jax.errors import UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
@@ -78,6 +79,7 @@ def calibrate(
     frozen: Any = (),
     irregular: Irregular | None = None,
     scale: Scale = "all",
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -101,6 +103,7 @@ def calibrate(
         frozen: Column(s) that inform the model but are not moved.
         irregular: As `refine` takes it.
         scale: "group" to scale columns in each group.
+        training: How a backbone is trained: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of the backbone.
         seed: Of what is drawn.
         progress: Called as training goes on.
@@ -133,6 +136,7 @@ def calibrate(
         frozen=frozen,
         irregular=irregular,
         scale=scale,
+        training=training,
         max_epochs=max_epochs,
         seed=seed,
         progress=progress,

@@ -16,6 +16,7 @@ from denograd_jax._frames._containers import Opened, open_container
 from denograd_jax._frames._frozen_models import (
     fit_linear_backbone,
     in_user_units,
+    refuse_training,
     train_backbone,
 )
 from denograd_jax._frames._noise_found import FoundNoise, find_noise
@@ -37,6 +38,7 @@ from denograd_jax._frames._solving import solve
 from denograd_jax._frames._timeline import Irregular
 from denograd_jax._types import Model
 from denograd_jax.errors import ColumnError, UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 
 __all__ = ["Fitted", "fit", "fit_reading", "refine_reading"]
 
@@ -163,6 +165,7 @@ def fit(
     frozen: Any = (),
     irregular: Irregular | None = None,
     scale: Scale = "all",
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -184,6 +187,7 @@ def fit(
         irregular: "segment" to let no window cross a time step that differs by more than 10 % from
             the usual one.
         scale: "group" to scale columns in each group.
+        training: How a backbone is trained: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of the backbone.
         seed: Of the backbone's initial weights and the order of its batches.
         progress: Called as training goes on.
@@ -218,7 +222,9 @@ def fit(
     )
     schema = learn(opened, design)
     reading = read(schema, opened, design)
-    return fit_reading(schema, reading, model, max_epochs, seed, progress, automatic=True)
+    return fit_reading(
+        schema, reading, model, max_epochs, seed, progress, automatic=True, training=training
+    )
 
 
 def fit_reading(
@@ -231,6 +237,7 @@ def fit_reading(
     *,
     automatic: bool = False,
     noise: NDArray[np.float64] | None = None,
+    training: TrainingName = "plain",
 ) -> Fitted:
     """Train a backbone on a reading, or see the user's model in its units.
 
@@ -244,13 +251,15 @@ def fit_reading(
         automatic: Whether it is for the rule "auto", which needs to know the noise.
         noise: Its standard deviation where it is known, in standardised units, `(N, n)` or
             `(1, n)`.
+        training: How a backbone is trained.
     """
+    refuse_training(training, model)
     rows = reading.timeline is None
-    if model is None and automatic and max_epochs is None:
+    if model is None and automatic and max_epochs is None and training == "plain":
         model = "mixture" if rows else "linear"
     if rows and (automatic or _is_mixture(model)):
-        return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise)
-    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+        return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise, training)
+    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress, training)
     if not automatic and (fitted.backbone != "linear" or rows):
         return fitted
     found = find_noise(fitted.model, reading)
@@ -274,6 +283,7 @@ def _fit_rows(
     seed: int,
     progress: Progress | None,
     noise: NDArray[np.float64] | None,
+    training: TrainingName,
 ) -> Fitted:
     """A density of the rows with their noise; the model too, unless another is asked for."""
     problem = reading.pose(np.broadcast_to(reading.table.movable, reading.table.values.shape))
@@ -289,7 +299,7 @@ def _fit_rows(
         shape = problem.instance_shape
         fitted = Fitted(schema, reading.design, found, explained, "mixture", shape, seed, settings)
     else:
-        fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+        fitted = _fit_model(schema, reading, model, max_epochs, seed, progress, training)
         movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
         cleaned = density.without_spikes(reading, movable) if density.spikes.any() else reading
         density = density.with_residuals(fitted.model, problem, cleaned)
@@ -303,6 +313,7 @@ def _fit_model(
     max_epochs: int | None,
     seed: int,
     progress: Progress | None,
+    training: TrainingName,
 ) -> Fitted:
     movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
     problem = reading.pose(movable)
@@ -324,6 +335,7 @@ def _fit_model(
         name,
         problem,
         prepare(problem.layout, *problem.arrays),
+        training=training,
         seed=seed,
         max_epochs=max_epochs,
         progress=None if progress is None else functools.partial(progress, "train"),
@@ -333,6 +345,10 @@ def _fit_model(
         "epochs": f"{trained.epochs}, best {trained.best_epoch + 1}",
         "validation loss": round(float(trained.validation_loss[trained.best_epoch]), 4),
     }
+    if training != "plain":
+        settings["training"] = training
+    if trained.p_clean is not None:
+        settings["likely noisy"] = f"{1 - trained.p_clean.mean():.1%} of what it was trained on"
     return Fitted(
         schema,
         reading.design,

@@ -25,9 +25,18 @@ from denograd_jax.errors import (
 )
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import as_model
+from denograd_jax.robust._policies import POLICIES, Task, TrainingName
 
-__all__ = ["between_units", "fit_linear_backbone", "in_user_units", "train_backbone"]
+__all__ = [
+    "between_units",
+    "fit_linear_backbone",
+    "in_user_units",
+    "refuse_training",
+    "train_backbone",
+]
 
+FITTED_AT_ONCE = "linear", "mixture"
+"""Models of closed form or expectation-maximisation: no epochs, hence no policy."""
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
 
@@ -47,6 +56,7 @@ def train_backbone(
     problem: Problem,
     data: Data,
     *,
+    training: TrainingName = "plain",
     seed: int,
     max_epochs: int | None,
     progress: Callable[[int, int], None] | None,
@@ -54,6 +64,7 @@ def train_backbone(
     """Train a registered backbone on prepared data, holding some of it out to stop early.
 
     Raises:
+        UnsupportedError: A backbone that cannot be trained that way.
         BackboneError: An unknown name, or training that fails.
     """
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
@@ -64,18 +75,25 @@ def train_backbone(
         outputs=len(problem.targets),
         rngs=nnx.Rngs(key_model),
     )
-    options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+    gather = _gather(problem.layout)
     report = None if progress is None else (lambda epoch, total, *_: progress(epoch, total))
-    return backbones.train(
-        module,
-        _gather(problem.layout),
-        data,
-        train_index,
-        validation_index,
-        key=key_train,
-        progress=report,
-        **options,
+    return POLICIES[training](
+        Task(module, gather, data, train_index, validation_index, key_train, max_epochs, report)
     )
+
+
+def refuse_training(training: Any, model: Any) -> None:
+    """Refuse a way of training that is unknown, or that the model is not trained in."""
+    if training not in list(POLICIES):  # a list compares what has no hash
+        raise UnsupportedError(f'training must be "plain", "ido" or "rlap", not {training!r}.')
+    if training == "plain" or model is None:
+        return
+    if not isinstance(model, str) or model in FITTED_AT_ONCE:
+        which = f'the model "{model}" is' if isinstance(model, str) else "a model given is"
+        raise UnsupportedError(
+            f'training="{training}" is for backbones trained here by stochastic gradients, an '
+            f'"mlp" unless another is named; {which} not: leave one of the two out.'
+        )
 
 
 def fit_linear_backbone(problem: Problem, data: Data) -> backbones.LinearFit:

@@ -18,7 +18,7 @@ from denograd_jax._types import Loss, Model, Params, PredictBatch
 from denograd_jax.backbones._pure import as_pure, cast
 from denograd_jax.errors import BackboneError
 
-__all__ = ["Gather", "Progress", "Trained", "train"]
+__all__ = ["Gather", "Progress", "Trained", "fitting_batch_size", "refuse_epochs", "train"]
 
 logger = logging.getLogger("denograd_jax")
 
@@ -41,6 +41,8 @@ class Trained(NamedTuple):
         best_epoch: Index of the epoch whose parameters were kept.
         epochs: Number of epochs that ran.
         interrupted: Whether Ctrl-C ended the training; an epoch or more was done.
+        p_clean: Probability that each instance trained on is clean, `(n,)`; None where nobody asked
+            for it.
     """
 
     model: Model
@@ -49,6 +51,7 @@ class Trained(NamedTuple):
     best_epoch: int
     epochs: int
     interrupted: bool = False
+    p_clean: NDArray[np.float64] | None = None
 
 
 def train(
@@ -109,9 +112,8 @@ def train(
         raise BackboneError(
             "There is no training instance; give more rows, a longer series or a shorter window."
         )
-    if max_epochs < 1:
-        raise BackboneError(f"max_epochs is {max_epochs}; expected at least 1.")
-    batch_size = _fitting_batch_size(train_index.size, batch_size)
+    refuse_epochs(max_epochs)
+    batch_size = fitting_batch_size(train_index.size, batch_size)
     train_batches = _batches(train_index, batch_size)
     validation_batches = _batches(np.asarray(validation_index, np.int32), batch_size)
     model = _trainable(module)
@@ -284,7 +286,13 @@ def _trainable(module: nnx.Module) -> Model:
     return as_pure(module)
 
 
-def _fitting_batch_size(instances: int, batch_size: int) -> int:
+def refuse_epochs(max_epochs: int) -> None:
+    """Refuse to train for no epoch."""
+    if max_epochs < 1:
+        raise BackboneError(f"max_epochs is {max_epochs}; expected at least 1.")
+
+
+def fitting_batch_size(instances: int, batch_size: int = 256) -> int:
     """A power of two that leaves about 16 steps in an epoch, from 16 up to `batch_size`."""
     return min(batch_size, 1 << max(4, (instances // 16).bit_length() - 1))
 
