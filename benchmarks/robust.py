@@ -2,7 +2,8 @@
 
     python benchmarks/robust.py [DATA_FOLDER] [--quick] [--out FOLDER] [--only-data digits ...]
 
-Digits (of scikit-learn), Fashion-MNIST (Debian's package dataset-fashion-mnist) and RT-IoT2022
+Digits (of scikit-learn), Fashion-MNIST (where Debian's package dataset-fashion-mnist puts it, or in
+the folder named by --fashion-mnist; 10,000 images unless --rows says otherwise) and RT-IoT2022
 (rt_iot2022.parquet in DATA_FOLDER, or in the folder that DENOGRAD_DATA names), of which those are
 left out that are not there. Part of the training labels is made wrong, evenly (symmetric), by class
 (asymmetric) or by instance, or half of the training inputs noisy; test data are clean. Every cell,
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from robust_data import DATA, NOISES
+from robust_data import DATA, FASHION_MNIST, NOISES
 from sklearn.metrics import roc_auc_score
 
 from denograd_jax import robust
@@ -222,8 +223,7 @@ def parsed():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", type=int, default=10_000, help="of data other than digits")
     parser.add_argument("--out", type=Path, default=Path("robust"), help="folder of the results")
-    usual = Path("/usr/share/datasets/fashion-mnist")
-    parser.add_argument("--fashion-mnist", type=Path, default=usual, help=f"folder; {usual}")
+    parser.add_argument("--fashion-mnist", type=Path, default=FASHION_MNIST, metavar="FOLDER")
     options = parser.parse_args()
     if options.quick:
         options.only_data, options.seeds = ["digits"], [0]
@@ -234,8 +234,11 @@ def parsed():
 def there(options):
     """Data and methods that can be had; the others are named."""
     missing = {}
-    if not options.fashion_mnist.is_dir():
-        missing["Fashion-MNIST"] = f"{options.fashion_mnist} is no folder"
+    if not (options.fashion_mnist / "train-images-idx3-ubyte.gz").exists():
+        missing["Fashion-MNIST"] = (
+            f"not in {options.fashion_mnist}: install Debian's package dataset-fashion-mnist, or "
+            "name the folder by --fashion-mnist"
+        )
     if not options.folder or not (Path(options.folder) / "rt_iot2022.parquet").exists():
         missing["RT-IoT"] = "no folder given that holds rt_iot2022.parquet"
     if importlib.util.find_spec("cleanlab") is None:

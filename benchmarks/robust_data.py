@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts it."""
+
 # Training and test inputs, standardised by the former, and labels from 0.
 
 

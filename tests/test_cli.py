@@ -136,8 +136,9 @@ def test_options_reach_refine(source, fake_refine):
     options = (
         "--series --time day --group colour --group zip --freeze size --horizon 2 --stride 3 "
         "--model lstm --rule gauss_newton --step-size 0.2 --tolerance 0 --max-steps 7 "
-        "--max-epochs 9 --seed 5 --integers --irregular --scale-groups --causal --lag 2 "
-        "--warm-up 99 --noise-scale size=0.5 --noise-scale a=b=1 --impute --bound size=0:9.5 "
+        "--training ido --max-epochs 9 --seed 5 --integers --irregular --scale-groups "
+        "--causal --lag 2 --warm-up 99 --noise-scale size=0.5 --noise-scale a=b=1 --impute "
+        "--bound size=0:9.5 "
         "--bound price=:7 --non-negative id --max-change 1.5 --dry-run --folds 3"
     )
     assert main(["refine", "houses.csv", "--target", "price", *options.split()]) == 0
@@ -155,6 +156,7 @@ def test_options_reach_refine(source, fake_refine):
             "step_size": 0.2,
             "tolerance": 0.0,
             "max_steps": 7,
+            "training": "ido",
             "max_epochs": 9,
             "folds": 3,
             "classes": None,

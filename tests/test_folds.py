@@ -337,3 +337,8 @@ def test_classes_have_no_folds():
     frame = table().assign(y=np.repeat(["no", "yes"], 60))
     with pytest.raises(UnsupportedError, match="folds are for numeric targets"):
         refine(frame, "y", folds=3)
+
+
+def test_robust_training_has_no_folds():
+    with pytest.raises(UnsupportedError, match="for plain training"):
+        refine(table(), "y", training="ido", folds=3)

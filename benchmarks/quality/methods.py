@@ -31,6 +31,15 @@ def black_box(name, repair):
     return Method(name, "package", repair, version=version, needs=("torch",), quick=False)
 
 
+def by_training():
+    """By a perceptron, as it is trained; "refine unit_step" is that of plain training."""
+    for training in ("plain", "ido", "rlap"):
+        yield refinement(f"refine mlp {training}", ours.perceptron(training, "auto"), quick=False)
+    for training in ("ido", "rlap"):
+        repair = ours.perceptron(training, "unit_step")
+        yield refinement(f"refine unit_step {training}", repair, quick=False)
+
+
 def registered():
     """All methods, in the order of the tables."""
     return [
@@ -40,6 +49,7 @@ def registered():
         refinement("refine unit_step", ours.unit_step),
         refinement("refine gauss_newton", ours.gauss_newton),
         refinement("refine unit_step told", ours.told_the_noise, told=True),
+        *by_training(),
         black_box("denograd 1.1.0", package.version_1),
         black_box("denograd 2.0.0", package.version_2),
         smoother("moving average", smoothers.moving_average),

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from .problems import Problem
@@ -38,6 +38,11 @@ def auto_told(noisy, problem: Problem):
     if not any(problem.noise_scale.values()):
         return noisy.copy()
     return refined(noisy, problem, rule="auto", noise_scale=dict(problem.noise_scale))
+
+
+def perceptron(training, rule):
+    """An MLP trained plainly, by IDO or by RLAP, in place of what the rule would fit."""
+    return partial(refined, model="mlp", training=training, rule=rule)
 
 
 def refined(noisy, problem: Problem, **settings):

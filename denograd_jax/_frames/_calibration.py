@@ -15,6 +15,7 @@ from denograd_jax._frames._timeline import Irregular
 from denograd_jax._frames._uncertainty import Cells, seen_by
 from denograd_jax.calibration import error_after
 from denograd_jax.errors import UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
@@ -79,6 +80,7 @@ def calibrate(
     frozen: Any = (),
     irregular: Irregular | None = None,
     scale: Scale = "all",
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     folds: int | None = None,
     seed: int = 0,
@@ -104,6 +106,7 @@ def calibrate(
         frozen: Column(s) that inform the model but are not moved.
         irregular: As `refine` takes it.
         scale: "group" to scale columns in each group.
+        training: How a backbone is trained: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of the backbone.
         folds: Parts of the data, for each of which a backbone is trained without it.
         seed: Of what is drawn.
@@ -138,6 +141,7 @@ def calibrate(
         frozen=frozen,
         irregular=irregular,
         scale=scale,
+        training=training,
         max_epochs=max_epochs,
         folds=folds,
         seed=seed,

@@ -18,6 +18,7 @@ from denograd_jax._frames._frozen_models import (
     cross_fit_backbone,
     fit_linear_backbone,
     in_user_units,
+    refuse_training,
     train_backbone,
 )
 from denograd_jax._frames._noise_found import FoundNoise, find_noise
@@ -40,6 +41,7 @@ from denograd_jax._frames._solving import solve
 from denograd_jax._frames._timeline import Irregular
 from denograd_jax._types import Model
 from denograd_jax.errors import BackboneError, ColumnError, UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 
 __all__ = ["Fitted", "fit", "fit_reading", "refine_reading"]
 
@@ -173,6 +175,7 @@ def fit(
     frozen: Any = (),
     irregular: Irregular | None = None,
     scale: Scale = "all",
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     folds: int | None = None,
     seed: int = 0,
@@ -196,6 +199,7 @@ def fit(
         irregular: "segment" to let no window cross a time step that differs by more than 10 % from
             the usual one.
         scale: "group" to scale columns in each group.
+        training: How a backbone is trained: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of the backbone.
         folds: Parts of the data, for each of which a backbone is trained without it.
         seed: Of the backbone's initial weights and the order of its batches.
@@ -233,7 +237,9 @@ def fit(
     )
     schema = learn(opened, design)
     reading = read(schema, opened, design)
-    return fit_reading(schema, reading, model, max_epochs, seed, progress, automatic=True)
+    return fit_reading(
+        schema, reading, model, max_epochs, seed, progress, automatic=True, training=training
+    )
 
 
 def fit_reading(
@@ -246,6 +252,7 @@ def fit_reading(
     *,
     automatic: bool = False,
     noise: NDArray[np.float64] | None = None,
+    training: TrainingName = "plain",
 ) -> Fitted:
     """Train a backbone on a reading, or see the user's model in its units.
 
@@ -259,11 +266,13 @@ def fit_reading(
         automatic: Whether it is for the rule "auto", which needs to know the noise.
         noise: Its standard deviation where it is known, in standardised units, `(N, n)` or
             `(1, n)`.
+        training: How a backbone is trained.
     """
+    refuse_training(training, model, schema)
     rows = reading.timeline is None
     cross_fitted = reading.design.folds is not None
     if cross_fitted:
-        _refuse_folds(model, schema)
+        _refuse_folds(model, schema, training)
     if schema.classes is not None and _is_mixture(model):
         raise BackboneError(
             "a mixture explains numbers, not classes: choose another backbone, such as "
@@ -271,18 +280,21 @@ def fit_reading(
         )
     if model is None and schema.classes is not None:
         model = backbones.names("rows")[0]
-    if model is None and automatic and max_epochs is None and not cross_fitted:
+    trains = max_epochs is not None or cross_fitted or training != "plain"
+    if model is None and automatic and not trains:
         model = "mixture" if rows else "linear"
     if rows and (automatic or _is_mixture(model)):
-        return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise)
-    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+        return _fit_rows(schema, reading, model, max_epochs, seed, progress, noise, training)
+    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress, training)
     if not automatic and (fitted.backbone != "linear" or rows):
         return fitted
     found = find_noise(fitted.model, reading)
     return _with_noise(fitted, found, reading)
 
 
-def _refuse_folds(model: Any, schema: Schema) -> None:
+def _refuse_folds(model: Any, schema: Schema, training: TrainingName) -> None:
+    if training != "plain":
+        raise UnsupportedError(f'folds are for plain training, not for "{training}".')
     if schema.classes is not None:
         raise UnsupportedError(
             "folds are for numeric targets: leave them out. find_noisy judges labels by models "
@@ -317,6 +329,7 @@ def _fit_rows(
     seed: int,
     progress: Progress | None,
     noise: NDArray[np.float64] | None,
+    training: TrainingName,
 ) -> Fitted:
     """A density of the rows with their noise; the model too, unless another is asked for."""
     problem = reading.pose(np.broadcast_to(reading.table.movable, reading.table.values.shape))
@@ -332,7 +345,7 @@ def _fit_rows(
         shape = problem.instance_shape
         fitted = Fitted(schema, reading.design, found, explained, "mixture", shape, seed, settings)
         return _with_noise(fitted, density, reading)
-    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress)
+    fitted = _fit_model(schema, reading, model, max_epochs, seed, progress, training)
     if schema.classes is None:
         movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
         cleaned = density.without_spikes(reading, movable) if density.spikes.any() else reading
@@ -347,6 +360,7 @@ def _fit_model(
     max_epochs: int | None,
     seed: int,
     progress: Progress | None,
+    training: TrainingName,
 ) -> Fitted:
     movable = np.broadcast_to(reading.table.movable, reading.table.values.shape)
     problem = reading.pose(movable)
@@ -371,6 +385,7 @@ def _fit_model(
         name,
         problem,
         prepare(problem.layout, *problem.arrays),
+        training=training,
         seed=seed,
         max_epochs=max_epochs,
         progress=None if progress is None else functools.partial(progress, "train"),
@@ -380,6 +395,10 @@ def _fit_model(
         "epochs": f"{trained.epochs}, best {trained.best_epoch + 1}",
         "validation loss": round(float(trained.validation_loss[trained.best_epoch]), 4),
     }
+    if training != "plain":
+        settings["training"] = training
+    if trained.p_clean is not None:
+        settings["likely noisy"] = f"{1 - trained.p_clean.mean():.1%} of what it was trained on"
     return Fitted(
         schema,
         reading.design,

@@ -15,7 +15,7 @@ from denograd_jax import backbones
 from denograd_jax._frames._classes import Classes
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._problems import Problem
-from denograd_jax._frames._schema import Table
+from denograd_jax._frames._schema import Schema, Table
 from denograd_jax._types import Instance, Instances, Model, Params, Predict, PredictBatch
 from denograd_jax.classification._training import train_classifier
 from denograd_jax.errors import (
@@ -27,10 +27,19 @@ from denograd_jax.errors import (
 )
 from denograd_jax.layouts import Data, Rows, Windows
 from denograd_jax.models import as_model, by_fold
+from denograd_jax.robust._policies import POLICIES, Task, TrainingName
 
-__all__ = ["between_units", "cross_fit_backbone", "fit_linear_backbone", "in_user_units"]
-__all__ += ["train_backbone"]
+__all__ = [
+    "between_units",
+    "cross_fit_backbone",
+    "fit_linear_backbone",
+    "in_user_units",
+    "refuse_training",
+    "train_backbone",
+]
 
+FITTED_AT_ONCE = "linear", "mixture"
+"""Models of closed form or expectation-maximisation: no epochs, hence no policy."""
 COARSE = 1e-6
 """A standard deviation below this fraction of the values is lost in the rounding of float32."""
 
@@ -50,6 +59,7 @@ def train_backbone(
     problem: Problem,
     data: Data,
     *,
+    training: TrainingName = "plain",
     seed: int,
     max_epochs: int | None,
     progress: Callable[[int, int], None] | None,
@@ -59,6 +69,7 @@ def train_backbone(
     Of classes it gives the logits, and is trained by cross-entropy.
 
     Raises:
+        UnsupportedError: A backbone that cannot be trained that way.
         BackboneError: An unknown name, or training that fails.
     """
     if problem.y is not None and not problem.targets:
@@ -83,17 +94,10 @@ def train_backbone(
         outputs=problem.outputs,
         rngs=nnx.Rngs(key_model),
     )
-    options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+    gather = _gather(problem.layout)
     report = None if progress is None else (lambda epoch, total, *_: progress(epoch, total))
-    return backbones.train(
-        module,
-        _gather(problem.layout),
-        data,
-        train_index,
-        validation_index,
-        key=key_train,
-        progress=report,
-        **options,
+    return POLICIES[training](
+        Task(module, gather, data, train_index, validation_index, key_train, max_epochs, report)
     )
 
 
@@ -187,6 +191,25 @@ def _trained_by_fold(
         progress=None if progress is None else (lambda epoch, total, *_: progress(epoch, total)),
         **options,
     )
+
+
+def refuse_training(training: Any, model: Any, schema: Schema) -> None:
+    """Refuse a way of training that is unknown, or that the model is not trained in."""
+    if training not in list(POLICIES):  # a list compares what has no hash
+        raise UnsupportedError(f'training must be "plain", "ido" or "rlap", not {training!r}.')
+    if training != "plain" and schema.classes is not None:
+        raise UnsupportedError(
+            f'training="{training}" is for numeric targets here: for classes train a model with '
+            f"denograd_jax.robust.{training} and give it, model=."
+        )
+    if training == "plain" or model is None:
+        return
+    if not isinstance(model, str) or model in FITTED_AT_ONCE:
+        which = f'the model "{model}" is' if isinstance(model, str) else "a model given is"
+        raise UnsupportedError(
+            f'training="{training}" is for backbones trained here by stochastic gradients, an '
+            f'"mlp" unless another is named; {which} not: leave one of the two out.'
+        )
 
 
 def fit_linear_backbone(problem: Problem, data: Data) -> backbones.LinearFit:

@@ -17,6 +17,7 @@ from denograd_jax._frames._reading import Design, Scale, learn, own, read, read_
 from denograd_jax._frames._refinement import Refinement
 from denograd_jax._frames._timeline import Irregular, group_codes, time_column, time_stamps
 from denograd_jax.errors import ShapeError, UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 from denograd_jax.rules import Rule
 
 __all__ = ["refine"]
@@ -51,6 +52,7 @@ def refine(
     causal: bool = False,
     lag: int = 0,
     warm_up: int | None = None,
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     folds: int | None = None,
     seed: int = 0,
@@ -130,6 +132,10 @@ def refine(
         lag: Rows to wait before a row is judged; the last ones are judged by what is there.
         warm_up: Rows (of a panel: distinct times, or rows of each series) that a causal refinement
             learns from; 20 times a window with its target unless given, and at least 200.
+        training: How a backbone is trained: "plain"; or, where some rows (windows) may be far off,
+            "ido", which weighs them by how often models of the others miss them by far, in five
+            times the time (not for missing targets, which are left out), or "rlap", which prunes
+            and tunes an "mlp" by what noisy inputs stir in it. Without a model it is an "mlp".
         max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
         folds: Cross-fitting: the data are cut in this many parts, for each of which a backbone is
             trained without it, and moves it. Rows go by their values, a series by blocks in time,
@@ -199,16 +205,17 @@ def refine(
         dry_run=dry_run,
         progress=progress,
     )
-    training = reading if history is None else read(schema, learnt_from, design)
+    learnt = reading if history is None else read(schema, learnt_from, design)
     fitted = fit_reading(
         schema,
-        training,
+        learnt,
         model,
         max_epochs,
         seed,
         progress,
         automatic=plan.automatic,
         noise=plan.noise if history is None else None,
+        training=training,
     )
     notes = []
     if history is not None:

@@ -64,11 +64,15 @@ class MLP(nnx.Module):
         self.head = nnx.Linear(widths[-1], outputs, rngs=rngs)
         self.activation = as_function(activation)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array) -> jax.Array:
+        """Activations of the last hidden layer, which the head reads."""
         x = _flatten(x)
         for layer in self.layers:
             x = self.activation(layer(x))
-        return self.head(x)
+        return x
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(self.features(x))
 
 
 class Convolution(nnx.Module):

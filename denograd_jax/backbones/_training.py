@@ -42,6 +42,8 @@ class Trained(NamedTuple):
         best_epoch: Index of the epoch whose parameters were kept.
         epochs: Number of epochs that ran.
         interrupted: Whether Ctrl-C ended the training; an epoch or more was done.
+        p_clean: Probability that each instance trained on is clean, `(n,)`; None where nobody asked
+            for it.
     """
 
     model: Model
@@ -50,6 +52,7 @@ class Trained(NamedTuple):
     best_epoch: int
     epochs: int
     interrupted: bool = False
+    p_clean: NDArray[np.float64] | None = None
 
 
 def train(

@@ -45,6 +45,8 @@ __all__ = [
     "Target",
     "Time",
     "Tolerance",
+    "Training",
+    "TrainingName",
     "WarmUp",
     "Window",
     "columns",
@@ -226,6 +228,20 @@ Tolerance = Annotated[
     ),
 ]
 MaxSteps = Annotated[int | None, method(min=0, metavar="NUMBER", help="Most steps of refinement.")]
+
+
+class TrainingName(enum.StrEnum):
+    """How a backbone is trained."""
+
+    plain = "plain"
+    ido = "ido"
+    rlap = "rlap"
+
+
+Training = Annotated[
+    TrainingName,
+    method(metavar="NAME", help="How it is trained: plain, or for data far off: ido, rlap (mlp)."),
+]
 MaxEpochs = Annotated[int | None, method(min=1, metavar="NUMBER", help="Most epochs of training.")]
 Folds = Annotated[
     int | None,

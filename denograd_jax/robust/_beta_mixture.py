@@ -12,8 +12,18 @@ from jax.typing import ArrayLike
 
 from denograd_jax.errors import DataError, ShapeError
 
-__all__ = ["BetaMixture", "beta_mixture", "improve", "starting_mixture", "unit_range"]
+__all__ = [
+    "FIRST_ITERATIONS",
+    "LATER_ITERATIONS",
+    "BetaMixture",
+    "beta_mixture",
+    "improve",
+    "starting_mixture",
+    "unit_range",
+]
 
+FIRST_ITERATIONS, LATER_ITERATIONS = 20, 2
+"""Of expectation-maximisation in IDO: before its second stage, and after each epoch of that."""
 EDGE = 1e-6
 """Distance from 0 and 1, where a Beta density may have a pole."""
 LEAST_SHAPE = 1.02

@@ -17,6 +17,7 @@ from denograd_jax.robust import _checks
 from denograd_jax.robust._views import View
 
 __all__ = [
+    "ObserveFit",
     "WeightedFit",
     "adam",
     "begin",
@@ -45,6 +46,9 @@ class WeightedFit(NamedTuple):
     losses: jax.Array
 
 
+ObserveFit = Callable[[int, WeightedFit], object]
+
+
 def fit_weighted(
     apply: PredictBatch,
     params: Params,
@@ -57,6 +61,7 @@ def fit_weighted(
     view: View | None = None,
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 128,
+    observe: ObserveFit | None = None,
 ) -> WeightedFit:
     """Trains a model by the weighted mean of its losses: plain training where no weights are given.
 
@@ -75,6 +80,8 @@ def fit_weighted(
         view: Random copy of each batch that is trained on; the batch itself unless given.
         optimizer: Of optax; Adam with a learning rate of 1e-3 unless given.
         batch_size: Instances per step.
+        observe: `observe(epoch, fit)` is called after every epoch, counted from 0; what it looks at
+            is waited for.
 
     Raises:
         ShapeError: Arrays do not fit each other.
@@ -92,6 +99,8 @@ def fit_weighted(
     state = _State(params, begin(task.optimizer, params), jnp.zeros(len(x), x.dtype))
     for epoch in range(epochs):
         state = _epoch(task, state, jax.random.fold_in(key, epoch), x, y, w)
+        if observe is not None:
+            observe(epoch, WeightedFit(state.params, state.losses))
     check_losses(state.losses)
     return WeightedFit(state.params, state.losses)
 

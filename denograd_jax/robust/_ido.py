@@ -13,7 +13,14 @@ from jax.typing import ArrayLike
 from denograd_jax._types import Params, PredictBatch
 from denograd_jax.robust import _checks
 from denograd_jax.robust._base_model import BaseModel, first_base, follow
-from denograd_jax.robust._beta_mixture import BetaMixture, improve, starting_mixture, unit_range
+from denograd_jax.robust._beta_mixture import (
+    FIRST_ITERATIONS,
+    LATER_ITERATIONS,
+    BetaMixture,
+    improve,
+    starting_mixture,
+    unit_range,
+)
 from denograd_jax.robust._epochs import (
     adam,
     begin,
@@ -29,9 +36,6 @@ from denograd_jax.robust._ido_loss import SampleWeights, ido_loss, sample_weight
 from denograd_jax.robust._views import View, jitter, swap
 
 __all__ = ["IdoFit", "IdoState", "ido"]
-
-FIRST_ITERATIONS, LATER_ITERATIONS = 20, 2
-"""Of expectation-maximisation: before the second stage, and after each of its epochs."""
 
 
 class IdoState(NamedTuple):

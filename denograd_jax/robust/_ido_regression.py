@@ -13,7 +13,14 @@ from jax.typing import ArrayLike
 from denograd_jax._types import Params, PredictBatch
 from denograd_jax.errors import DataError
 from denograd_jax.robust import _checks
-from denograd_jax.robust._beta_mixture import BetaMixture, improve, starting_mixture, unit_range
+from denograd_jax.robust._beta_mixture import (
+    FIRST_ITERATIONS,
+    LATER_ITERATIONS,
+    BetaMixture,
+    improve,
+    starting_mixture,
+    unit_range,
+)
 from denograd_jax.robust._epochs import (
     adam,
     begin,
@@ -25,7 +32,6 @@ from denograd_jax.robust._epochs import (
     one_pass,
     take,
 )
-from denograd_jax.robust._ido import FIRST_ITERATIONS, LATER_ITERATIONS
 
 __all__ = ["IdoRegressionFit", "IdoRegressionState", "ido_regression", "thresholds"]
 
@@ -158,14 +164,15 @@ def ido_regression(
     second = dataclasses.replace(first, optimizer=optimizer or decaying_adam(steps))
     folding, training = jax.random.split(key)
     fold = jax.random.permutation(folding, jnp.arange(len(x), dtype=jnp.int32) % folds)
+    rows = _Rows(x, y, fold)
 
-    state, found = _begin(first, params, x, y, folds), []
+    state, found = _begin(first, params, rows, folds), []
     for epoch in range(warm_epochs + epochs):
         if epoch == warm_epochs:
             check_losses(state.residuals)
             state = _second_begin(second, state)
         task, run_epoch = (first, _warm_epoch) if epoch < warm_epochs else (second, _second_epoch)
-        state = run_epoch(task, state, jax.random.fold_in(training, epoch), x, y, fold)
+        state = run_epoch(task, state, jax.random.fold_in(training, epoch), rows)
         found.append(state.threshold)
         if observe is not None:
             observe(epoch, state)
@@ -198,9 +205,16 @@ class _Task:
     batch_size: int
 
 
-def _begin(
-    task: _Task, params: Params, x: jax.Array, y: jax.Array, folds: int
-) -> IdoRegressionState:
+class _Rows(NamedTuple):
+    """What is trained on, and the fold of each row: the model that has not seen it."""
+
+    x: jax.Array
+    y: jax.Array
+    fold: jax.Array
+
+
+def _begin(task: _Task, params: Params, rows: _Rows, folds: int) -> IdoRegressionState:
+    x, y, _ = rows
     stacked = jax.tree.map(lambda p: jnp.repeat(jnp.asarray(p)[None], folds + 1, axis=0), params)
     outputs = y.reshape(len(y), -1).shape[1]
     return IdoRegressionState(
@@ -217,14 +231,9 @@ def _begin(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _warm_epoch(
-    task: _Task,
-    state: IdoRegressionState,
-    key: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    fold: jax.Array,
+    task: _Task, state: IdoRegressionState, key: jax.Array, rows: _Rows
 ) -> IdoRegressionState:
-    state = _pass(task, state, key, x, y, fold, jnp.ones(len(x), x.dtype))
+    state = _pass(task, state, key, rows, jnp.ones(len(rows.x), rows.x.dtype))
     mean = state.threshold.mean()
     newer = functools.partial(jnp.where, mean < state.least)
     return state._replace(
@@ -244,41 +253,31 @@ def _second_begin(task: _Task, state: IdoRegressionState) -> IdoRegressionState:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _second_epoch(
-    task: _Task,
-    state: IdoRegressionState,
-    key: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    fold: jax.Array,
+    task: _Task, state: IdoRegressionState, key: jax.Array, rows: _Rows
 ) -> IdoRegressionState:
-    weights = _p_clean(state).astype(x.dtype)
-    state = _pass(task, state, key, x, y, fold, weights / weights.mean())
+    weights = _p_clean(state).astype(rows.x.dtype)
+    state = _pass(task, state, key, rows, weights / weights.mean())
     return _improved(state, LATER_ITERATIONS)
 
 
 def _pass(
-    task: _Task,
-    state: IdoRegressionState,
-    key: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    fold: jax.Array,
-    weights: jax.Array,
+    task: _Task, state: IdoRegressionState, key: jax.Array, rows: _Rows, weights: jax.Array
 ) -> IdoRegressionState:
     """One epoch of all models side by side, and the exceedances that it adds."""
+    count = len(rows.x)
     models = jnp.arange(len(jax.tree.leaves(state.params)[0]), dtype=jnp.int32)
 
     def step(state: IdoRegressionState, key: jax.Array, index: jax.Array) -> IdoRegressionState:
-        rows, target, left_out = take(x, index), take(y, index), take(fold, index)
+        x, y, left_out = (take(part, index) for part in rows)
         weight = take(weights, index)
 
         def update(
             model: jax.Array, params: Params, optimizer: optax.OptState
         ) -> tuple[Params, optax.OptState, jax.Array]:
             def objective(params: Params) -> tuple[jax.Array, Any]:
-                prediction = task.apply(params, rows)
-                losses = jnp.where(left_out == model, 0, weight * loss_of(prediction, target))
-                return mean_over(losses, index, len(x)), prediction - target
+                prediction = task.apply(params, x)
+                losses = jnp.where(left_out == model, 0, weight * loss_of(prediction, y))
+                return mean_over(losses, index, count), prediction - y
 
             gradient, residual = jax.grad(objective, has_aux=True)(params)
             return *descend(task.optimizer, gradient, params, optimizer), residual
@@ -288,7 +287,7 @@ def _pass(
         kept = state.residuals.at[index].set(unseen, mode="drop")
         return state._replace(params=params, optimizer=optimizer, residuals=kept)
 
-    state = one_pass(step, state, key, len(x), task.batch_size)
+    state = one_pass(step, state, key, count, task.batch_size)
     threshold = thresholds(state.residuals)
     exceeds = (jnp.abs(state.residuals) > threshold[None]).any(axis=1)
     exceedances = state.exceedances + exceeds.astype(jnp.int32)

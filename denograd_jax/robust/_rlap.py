@@ -23,7 +23,7 @@ from denograd_jax.robust._attribution import (
     partition,
     sensitivity,
 )
-from denograd_jax.robust._epochs import fit_weighted, loss_of
+from denograd_jax.robust._epochs import ObserveFit, fit_weighted, loss_of
 
 __all__ = ["Mode", "RlapFit", "fine_tune", "prune", "rlap"]
 
@@ -72,6 +72,7 @@ def rlap(
     initial: Params | None = None,
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 128,
+    observe: ObserveFit | None = None,
 ) -> RlapFit:
     """Finds noisy instances by a trained network's attributions, prunes it and tunes it.
 
@@ -96,6 +97,7 @@ def rlap(
         initial: See `fine_tune`.
         optimizer: Of optax; Adam with a learning rate of 1e-3 unless given.
         batch_size: Instances per step.
+        observe: Called after every epoch of fine-tuning; see `fit_weighted`.
 
     Returns:
         `RlapFit`.
@@ -130,6 +132,7 @@ def rlap(
         initial=initial,
         optimizer=optimizer,
         batch_size=batch_size,
+        observe=observe,
     )
     return RlapFit(tuned, parts.p_clean, coefficients, neurons, parts)
 
@@ -196,6 +199,7 @@ def fine_tune(
     initial: Params | None = None,
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 128,
+    observe: ObserveFit | None = None,
 ) -> Params:
     """Trains a network on, on the part of its data that is clean.
 
@@ -215,6 +219,7 @@ def fine_tune(
         optimizer: Of optax; Adam with a learning rate of 1e-3 unless given. With "head" it must
             leave alone what has no gradient: no weight decay.
         batch_size: Instances per step.
+        observe: Called after every epoch of fine-tuning; see `fit_weighted`.
 
     Returns:
         The new params.
@@ -244,6 +249,7 @@ def fine_tune(
         epochs=epochs,
         optimizer=optimizer,
         batch_size=batch_size,
+        observe=observe,
     )
     return fit.params
 
