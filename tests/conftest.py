@@ -99,3 +99,30 @@ def uninterrupted(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("uninterrupted")
     return job(folder), np.load(folder / "refined.npy")
+
+
+@pytest.fixture(scope="session")
+def refined_rows():
+    """The noisy table of `tests.rank_two` by the rule "auto"."""
+    from denograd_jax import refine
+    from tests.rank_two import NOISY
+
+    return refine(NOISY, "y", rule="auto")
+
+
+@pytest.fixture(scope="session")
+def told_rows():
+    """The same with its noise told: what a refinement costs is mostly the search for the noise."""
+    from denograd_jax import refine
+    from tests.rank_two import NOISY
+
+    return refine(NOISY, "y", rule="auto", noise_scale=0.3)
+
+
+@pytest.fixture(scope="session")
+def mixture():
+    """A density of most rows of that table."""
+    from denograd_jax import fit
+    from tests.rank_two import NOISY
+
+    return fit(NOISY[:1000], "y", model="mixture")

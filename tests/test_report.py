@@ -104,8 +104,22 @@ def written(refinement, folder):
     return path.read_text("utf-8")
 
 
-def test_the_page_is_one_accessible_document(tmp_path):
-    page = Page(written(rows_refinement(), tmp_path))
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """The pages of a table and of a series, which many tests read."""
+    folder = tmp_path_factory.mktemp("pages")
+    made = {"rows": rows_refinement(), "series": series_refinement()}
+    return {kind: written(refinement, folder) for kind, refinement in made.items()}
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """For what a page says: nearly all of its time goes into its pictures."""
+    monkeypatch.setattr(_figures, "inline_svg", lambda draw, **_: "")
+
+
+def test_the_page_is_one_accessible_document(sources):
+    page = Page(sources["rows"])
     assert ("html", {"lang": "en"}) in page.tags
     assert page.count("title") == page.count("h1") == page.count("main") == 1
     assert page.heading_ids == [
@@ -125,8 +139,8 @@ def test_the_page_is_one_accessible_document(tmp_path):
     assert all(a.get("scope") for tag, a in page.tags if tag == "th")
 
 
-def test_the_page_of_a_series_has_groups_and_gaps(tmp_path):
-    page = Page(written(series_refinement(), tmp_path))
+def test_the_page_of_a_series_has_groups_and_gaps(sources):
+    page = Page(sources["series"])
     assert page.heading_ids[3:5] == ["corrections", "gaps"]
     # Per changed column a stretch, the whole series and its course; residuals and their lags.
     assert page.count("svg") == 2 * 3 + 2
@@ -134,10 +148,9 @@ def test_the_page_of_a_series_has_groups_and_gaps(tmp_path):
     assert "All 2 groups can be picked" in page.sentences
 
 
-@pytest.mark.parametrize("make", [rows_refinement, series_refinement])
-def test_the_page_needs_no_network(tmp_path, make):
-    source = written(make(), tmp_path)
-    page = re.sub(r"(<script[^>]*>).*?</script>", r"\1", source, flags=re.DOTALL)
+@pytest.mark.parametrize("kind", ["rows", "series"])
+def test_the_page_needs_no_network(sources, kind):
+    page = re.sub(r"(<script[^>]*>).*?</script>", r"\1", sources[kind], flags=re.DOTALL)
     assert not re.search(r"https?:|//|@import|<link|<img|\bsrc=|url\((?!#)", page)
     references = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
     assert references
@@ -148,9 +161,9 @@ def digest(script):
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-@pytest.mark.parametrize("make", [rows_refinement, series_refinement])
-def test_the_policy_lets_only_the_pages_own_scripts_run(tmp_path, make):
-    page = Page(written(make(), tmp_path))
+@pytest.mark.parametrize("kind", ["rows", "series"])
+def test_the_policy_lets_only_the_pages_own_scripts_run(sources, kind):
+    page = Page(sources[kind])
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv"))
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     scripts = [
@@ -169,8 +182,8 @@ def test_the_policy_lets_only_the_pages_own_scripts_run(tmp_path, make):
     assert rules == {"style-src": "'unsafe-inline'", "img-src": "data:"}
 
 
-def test_the_verdict_counts_what_changed(tmp_path):
-    text = Page(written(rows_refinement(), tmp_path)).text
+def test_the_verdict_counts_what_changed(sources):
+    text = Page(sources["rows"]).text
     assert "899 of 1,199 cells (75.0%) in 3 of 4 columns" in text
     assert "residuals fell by 50.0%" in text
     assert "after 7 steps: every residual is within the tolerance" in text
@@ -179,8 +192,8 @@ def test_the_verdict_counts_what_changed(tmp_path):
     assert "Dry run:" not in text
 
 
-def test_filled_cells_are_counted(tmp_path):
-    page = Page(written(series_refinement(), tmp_path))
+def test_filled_cells_are_counted(tmp_path, sources):
+    page = Page(sources["series"])
     assert "958 of 958 cells (100.0%) in 2 of 2 columns" in page.sentences
     assert "1 missing cell was filled." in page.sentences
     assert page.row("wind")[3] == "1"
@@ -191,16 +204,19 @@ def test_filled_cells_are_counted(tmp_path):
     assert page.count("svg") == 2 + 1
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_dry_run_says_so_at_the_top(tmp_path):
     text = Page(written(rows_refinement(dry_run=True), tmp_path)).sentences
     assert text.index("Dry run: the data is as it was given") < text.index("What was done")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_provenance_stands_apart(tmp_path):
     text = Page(written(rows_refinement(provenance={"input": "sha256:ab"}), tmp_path)).sentences
     assert "Provenance input sha256:ab" in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_gaps_are_listed_and_cut_at_fifty(tmp_path):
     time = np.datetime64("2020-01-01") + 2 * np.arange(140).astype("timedelta64[D]")
     before = pd.DataFrame({"a": np.arange(140.0)})
@@ -215,6 +231,7 @@ def test_gaps_are_listed_and_cut_at_fifty(tmp_path):
     assert "Gaps There are none." in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_units_that_differ_by_group_are_shown_as_a_range(tmp_path):
     before = pd.DataFrame({"a": np.arange(4.0)})
     unit = np.array([[0.5], [0.5], [2.0], [2.0]])
@@ -222,6 +239,7 @@ def test_units_that_differ_by_group_are_shown_as_a_range(tmp_path):
     assert Page(written(refinement, tmp_path)).row("a")[1] == "0.5 to 2, by group"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_verdict_warns_of_look_ahead_and_of_residuals_that_rose(tmp_path):
     residuals = pd.DataFrame(
         {"label": [0, 1], "target": "temp", "before": 1.0, "after": [2.0, 2.0], "unit": 1.0}
@@ -232,6 +250,7 @@ def test_the_verdict_warns_of_look_ahead_and_of_residuals_that_rose(tmp_path):
     assert "residuals rose by 100.0%" in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_settings_and_notes_are_listed(tmp_path):
     settings = {"rule": "unit_step", "tolerance": None, "shared": True, "columns": ["a", "b"]}
     page = Page(written(rows_refinement(settings=settings, notes=["Mind the gap"]), tmp_path))
@@ -248,6 +267,7 @@ def test_settings_and_notes_are_listed(tmp_path):
         assert line in text
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_largest_corrections_come_first_and_are_cut_at_fifty(tmp_path):
     before = pd.DataFrame({"a": np.arange(80.0)}, index=[f"r{i}" for i in range(80)])
     after = before + np.arange(80)[:, None] / 1000
@@ -263,6 +283,7 @@ def test_the_largest_corrections_come_first_and_are_cut_at_fifty(tmp_path):
     assert embedded[:50] == rows
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_thousand_corrections_are_there_to_be_searched(tmp_path):
     page = Page(written(rows_refinement(2000), tmp_path))
     embedded = json.loads(page.script(type="application/json", id="corrections-data"))
@@ -270,13 +291,14 @@ def test_a_thousand_corrections_are_there_to_be_searched(tmp_path):
     assert "Searched are the 1,000 largest." in page.sentences
 
 
-def test_corrections_of_a_series_are_named_by_group_and_time(tmp_path):
-    page = Page(written(series_refinement(), tmp_path))
+def test_corrections_of_a_series_are_named_by_group_and_time(sources):
+    page = Page(sources["series"])
     first = series_refinement().changes.iloc[0]
     row = f"{first['row']} · JFK · 2013-01-0"
     assert any(cells[0].startswith(row) for cells in page.table_rows if cells)
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("unique", [True, False], ids=["by group and time", "by time"])
 def test_what_the_index_says_is_not_said_again(tmp_path, unique):
     refinement = series_refinement()
@@ -289,9 +311,9 @@ def test_what_the_index_says_is_not_said_again(tmp_path, unique):
     assert {len(name) for name in names} == {2}
 
 
-def test_drift_is_measured_in_standard_deviations(tmp_path):
+def test_drift_is_measured_in_standard_deviations(sources):
     refinement = rows_refinement()
-    page = Page(written(refinement, tmp_path))
+    page = Page(sources["rows"])
     before, after = refinement.before["price"], refinement.after["price"]
     unit = before.std(ddof=0)
     change = (after - before) / unit
@@ -309,7 +331,7 @@ def test_drift_is_measured_in_standard_deviations(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["rows", "series"])
-def test_names_and_labels_cannot_break_out_of_the_page(tmp_path, kind):
+def test_names_and_labels_cannot_break_out_of_the_page(tmp_path, sources, kind):
     quotes = "\"' onmouseover=alert(1) $$x^2$$ & 温度 \ud800"
     labels = pd.Index([EVIL, quotes], dtype=object)  # pandas' own text holds no half of a pair
     before = pd.DataFrame(np.eye(4)[:, :2], columns=labels, index=[EVIL, "b", "c", "d"])
@@ -323,7 +345,7 @@ def test_names_and_labels_cannot_break_out_of_the_page(tmp_path, kind):
         kind=kind,
     )
     source = written(refinement, tmp_path)
-    page, plain = Page(source), Page(written(rows_refinement(), tmp_path))
+    page, plain = Page(source), Page(sources["rows"])
     assert page.count("script") == plain.count("script") == 5
     assert "</html>" in source[source.rindex("</script>") :]
     assert not any("onmouseover" in attributes for _, attributes in page.tags)
@@ -388,6 +410,7 @@ def test_odd_data_make_a_page(tmp_path, values, kind):
     assert ("explore" in page.heading_ids) == (before.size > 0)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_no_residual_is_said(tmp_path):
     residuals = rows_refinement().residuals.iloc[:0]
     text = Page(written(rows_refinement(residuals=residuals), tmp_path)).sentences
@@ -489,6 +512,7 @@ def told(track, name, part="mean"):
     return np.concatenate(parts).astype(float)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_short_series_is_told_row_by_row(tmp_path):
     refinement = series_refinement()
     data = Page(written(refinement, tmp_path)).data
@@ -537,6 +561,7 @@ def test_a_long_series_is_summarised_within_the_budget(tmp_path):
         assert {start, end} <= set(single.tolist())
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_small_correction_of_large_values_is_told(tmp_path):
     before = pd.DataFrame({"a": 1.6e9 + np.arange(50.0)})
     refinement = made_refinement(before, before + 1e-3, kind="series", unit=np.ones((1, 1)))
@@ -546,6 +571,7 @@ def test_a_small_correction_of_large_values_is_told(tmp_path):
     np.testing.assert_array_equal(told(track, "before") + track["offset"], before["a"])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_of_many_groups_the_most_changed_are_told_fully(tmp_path):
     groups, rows = 1000, 100
     rng = np.random.default_rng(0)
@@ -585,6 +611,7 @@ def test_long_groups_share_the_budget_the_most_changed_first():
     assert all((plan.buckets or 99) >= _explorer.FEWEST_BUCKETS for plan in many)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_of_many_rows_those_that_changed_most_are_told(tmp_path):
     before = pd.DataFrame(np.random.default_rng(0).normal(size=(20_000, 2)), columns=list("ab"))
     after = before.copy()
@@ -611,9 +638,15 @@ def automatic(noisy_table):
     return refine(noisy_table, target="d", rule="auto")
 
 
-def test_what_a_model_has_seen_is_told_of_one_that_was_given(tmp_path, noisy_table):
-    given = refine(noisy_table, "d", model=lambda x: x.sum() / 3, rule="auto")
-    assert "Where the model has seen these very rows" in Page(written(given, tmp_path)).sentences
+@pytest.fixture(scope="module")
+def by_given_model(noisy_table):
+    return refine(noisy_table, "d", model=lambda x: x.sum(axis=-1, keepdims=True) / 3, rule="auto")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_what_a_model_has_seen_is_told_of_one_that_was_given(tmp_path, by_given_model):
+    text = Page(written(by_given_model, tmp_path)).sentences
+    assert "Where the model has seen these very rows" in text
 
 
 def cells_of_noise(page):
@@ -669,6 +702,7 @@ def test_the_error_left_is_drawn_from_nought(tmp_path):
     np.testing.assert_allclose([*at_rest[0], *chosen[0]], [0, 1, 1, np.sqrt(0.375)])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_noise_that_is_not_known_is_said_to_be(tmp_path):
     page = Page(written(noise_refinement(), tmp_path))
     assert "Noise of 0.05 to 0.2 standard deviations was found in 2 of 3 columns" in page.sentences
@@ -679,6 +713,7 @@ def test_noise_that_is_not_known_is_said_to_be(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_no_noise_found_is_said(tmp_path):
     page = Page(written(noise_refinement([np.nan] * 3), tmp_path))
     left = "No noise could be told from the signal, so the data was left as it is"
@@ -690,6 +725,7 @@ def test_no_noise_found_is_said(tmp_path):
     assert "2 more columns have less noise, or none that is known." in page.sentences
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_noise_that_was_given_is_said_to_be(tmp_path, noisy_table):
     told = dict.fromkeys("abc", 0.0) | {"d": 30.0}
     page = Page(written(refine(noisy_table, target="d", rule="auto", noise_scale=told), tmp_path))
@@ -710,6 +746,7 @@ def test_labels_in_the_table_of_noise_cannot_break_out(tmp_path):
     assert "c" * 81 not in source
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_table_of_noise_is_cut(tmp_path):
     names = [f"c{i}" for i in range(130)]
     page = Page(written(noise_refinement(np.linspace(1, 2, 130), names), tmp_path))
@@ -718,6 +755,7 @@ def test_the_table_of_noise_is_cut(tmp_path):
     assert "30 more columns have less noise" in page.sentences
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -733,7 +771,9 @@ def test_no_noise_is_told_of_other_refinements(tmp_path, fields):
     assert "noise" not in page.heading_ids
 
 
-def test_a_loaded_refinement_tells_noise_if_it_has_its_model(tmp_path, automatic, noisy_table):
+def test_a_loaded_refinement_tells_noise_if_it_has_its_model(
+    tmp_path, automatic, by_given_model, noisy_table
+):
     def reloaded(refinement):
         refinement.save(tmp_path / "saved", overwrite=True)
         return Refinement.load(tmp_path / "saved")
@@ -742,10 +782,8 @@ def test_a_loaded_refinement_tells_noise_if_it_has_its_model(tmp_path, automatic
     assert again.told == found.told
     numbers = [[line[1:] for line in noise.lines] for noise in (found, again)]
     np.testing.assert_allclose(*numbers, rtol=1e-6)
-    model = lambda x: x.sum(axis=-1, keepdims=True) / 3  # noqa: E731
-    given = refine(noisy_table, target="d", model=model, rule="auto")
-    assert _noise.noise_of(given, 9) is not None
-    assert _noise.noise_of(reloaded(given), 9) is None
+    assert _noise.noise_of(by_given_model, 9) is not None
+    assert _noise.noise_of(reloaded(by_given_model), 9) is None
     told = refine(noisy_table, target="d", rule="auto", noise_scale=30.0)
     assert _noise.noise_of(reloaded(told), 9) is None
 
@@ -807,10 +845,9 @@ def test_matplotlib_is_left_as_it_was(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_a_users_own_style_does_not_get_into_the_page(tmp_path):
-    source = written(rows_refinement(), tmp_path)
+def test_a_users_own_style_does_not_get_into_the_page(tmp_path, sources):
     with mpl.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 30}):
-        assert written(rows_refinement(), tmp_path) == source
+        assert written(rows_refinement(), tmp_path) == sources["rows"]
 
 
 def test_importing_the_report_imports_nothing_heavy():
@@ -829,6 +866,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, module):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_an_existing_page_is_replaced_whole_or_kept(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
@@ -846,6 +884,7 @@ def test_an_existing_page_is_replaced_whole_or_kept(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="does not exist"):
         write_report(rows_refinement(), tmp_path / "nowhere" / "report.html")

@@ -11,7 +11,7 @@ import jinja2
 import markupsafe
 from bokeh.resources import Resources
 
-from denograd_jax.report import _content, _explorer, _noise
+from denograd_jax.report import _content, _explorer, _noise, _text
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
@@ -29,9 +29,9 @@ def render(refinement: "Refinement") -> str:
     )
     environment.filters |= {
         "estimate": _noise.estimate,
-        "measure": _content.measure,
-        "short": _content.short,
-        "value": _content.value,
+        "measure": _text.measure,
+        "short": _text.short,
+        "value": _text.value,
     }
     contents = _content.contents(refinement)
     data = contents.pop("data")
