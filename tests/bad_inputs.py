@@ -132,8 +132,8 @@ KINDS = [
         "an array of objects",
         np.array([[1, "n.v."]] * 9, dtype=object),
         {"target": 1},
-        ColumnError,
-        f"target column 1 is not numeric (its type is …): {CONVERT}",
+        DataError,
+        "target column 1 has 1 class(es), ['n.v.']: there must be two or more.",
     ),
     Call(
         "an array of complex numbers",
