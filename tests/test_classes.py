@@ -295,7 +295,7 @@ def test_rows_without_a_label_are_left_alone_by_steps():
 
 def test_a_class_of_one_row_is_told():
     frame = FRAME.assign(kind=FRAME["kind"].where(np.arange(ROWS) > 0, "dodo"))
-    found = refine(frame, "kind", max_epochs=1, max_steps=1)
+    found = refine(frame, "kind", model="linear", max_epochs=1, max_steps=1)
     assert found.classification.counts["dodo"] == 1
     assert any("one row" in note and "dodo" in note for note in found.notes)
 

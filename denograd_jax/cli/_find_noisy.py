@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from denograd_jax import find_noisy
@@ -71,7 +72,7 @@ def _with_labels(found: NoisyRows, table: TableFile, target: str) -> pd.DataFram
     """The table with the likelier labels; whole numbers in a column with gaps as such."""
     labels = found.corrected()
     if pd.api.types.is_float_dtype(labels.dtype):
-        labels = labels.astype("Int64")
+        labels = labels.astype(np.int64).astype(object)
     return table.frame.assign(**{target: labels})
 
 
