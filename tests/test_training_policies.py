@@ -89,7 +89,7 @@ class TestIdo:
         trained = POLICIES["ido"](task((x, y), max_epochs=4))
         again = POLICIES["ido"](task((x, y), max_epochs=4)._replace(validation_index=np.arange(2)))
         same_params(trained.model.params, again.model.params)
-        errors = trained.model.predict_batch(trained.model.params, x[40:]) - y[40:]
+        errors = np.asarray(trained.model.predict_batch(trained.model.params, x[40:])) - y[40:]
         assert trained.validation_loss[-1] == pytest.approx(np.mean(errors**2), rel=1e-4)
         assert trained.validation_loss.shape == trained.train_loss.shape == (4,)
         assert trained.p_clean.shape == (40,)

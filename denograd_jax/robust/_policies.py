@@ -220,10 +220,9 @@ def _halves(module: nnx.Module) -> tuple[Features, Head, tuple[str | int, ...]]:
 
 @functools.lru_cache(maxsize=64)  # the same functions, so that they are compiled once
 def _functions(graphdef: Any) -> tuple[Features, Head]:
-    def network(params: Params) -> MLP:
-        module: Any = nnx.merge(graphdef, params)
-        found: MLP = module.network if isinstance(module, LinearPath) else module
-        return found
+    def network(params: Params) -> Any:
+        module = nnx.merge(graphdef, params)
+        return module.network if isinstance(module, LinearPath) else module
 
     return (
         lambda params, x: network(params).features(x),
