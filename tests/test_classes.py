@@ -437,9 +437,7 @@ def test_auto_asks_neither_labels_nor_model(automatic):
     other = (SIDED[0], 3 * SIDED[1])
     found = refine(NOISY.assign(side=wrong), "side", model=other, noise_scale=0.3)
     np.testing.assert_allclose(found.data[list("abcd")], automatic.data[list("abcd")], atol=2e-5)
-    assert (
-        f"{wrong.isna().sum()} rows have no label: refined by their features alone" in found.notes
-    )
+    assert f"{wrong.isna().sum()} rows have no label: refined by the features alone" in found.notes
     assert automatic.classification.accuracy[0] > 0.8 > 0.2 > found.classification.accuracy[0]
 
 
@@ -465,7 +463,7 @@ def test_auto_finds_the_noise_of_real_features_and_leaves_clean_ones_alone():
 
 
 @pytest.mark.slow
-def test_features_come_nearer_on_digits_with_labels_as_they_are():
+def test_digits_come_nearer_to_their_labels():
     """Steps by the labels of a classifier: it finds them likelier, and they stay."""
     datasets = pytest.importorskip("sklearn.datasets")
     X, y = datasets.load_digits(return_X_y=True, as_frame=True)

@@ -263,7 +263,7 @@ def in_user_units(
         for columns in (problem.inputs, problem.targets)
     )
     if classes is not None:
-        of_y = [jnp.zeros(problem.outputs), jnp.ones(problem.outputs)]
+        of_y = [of((problem.outputs,), jnp.float32) for of in (jnp.zeros, jnp.ones)]
     return Model(predict, UnitScales(model.params, *of_x, *of_y), predict_batch)
 
 

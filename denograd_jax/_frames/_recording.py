@@ -78,9 +78,7 @@ def record(
 ) -> Refinement:
     """Say in the user's words what came out."""
     if reading.table.one_hot is not None:
-        unlabelled = int(np.isnan(reading.table.one_hot[:, 0]).sum())
-        how = "refined by their features alone" if plan.automatic else "left as they are"
-        notes = [*notes, *([f"{unlabelled:,} rows have no label: {how}"] if unlabelled else [])]
+        notes = [*notes, *_without_label(reading.table.one_hot, automatic=plan.automatic)]
     return assemble(
         fitted,
         Origin(reading, plan.constraints, outcome, plan.noise),
@@ -94,6 +92,16 @@ def record(
             *notes,
         ],
     )
+
+
+def _without_label(one_hot: NDArray[np.float32], *, automatic: bool) -> list[str]:
+    """What became of the rows without a label; nothing where there is none."""
+    count = int(np.isnan(one_hot[:, 0]).sum())
+    if not count:
+        return []
+    rows = "row has" if count == 1 else "rows have"
+    how = "refined by the features alone" if automatic else "left as they are"
+    return [f"{count:,} {rows} no label: {how}"]
 
 
 def assemble(
