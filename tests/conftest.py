@@ -3,13 +3,17 @@
 The settings precede the import of jax, hence the order of the lines.
 """
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 DEVICES = "--xla_force_host_platform_device_count=8"
-HASTY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+HASTY = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 """Nearly all the time goes into compiling thousands of tiny programs; with these, half of it."""
 
 
@@ -32,6 +36,7 @@ if "XLA_FLAGS" not in os.environ:  # the workers of xdist inherit them
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # nobody debugs what is compiled
 
 import jax
 import numpy as np
@@ -60,6 +65,12 @@ def mappings():
             return sum(1 for _ in lines)
     except OSError:  # not on Linux
         return 0
+
+
+def pytest_collection_finish():
+    """What was imported stays: let the collector not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}

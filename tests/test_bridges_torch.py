@@ -468,7 +468,7 @@ def test_tied_weights(rng):
     assert_same(module, model, rng.standard_normal((4, 3), np.float32))
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_half_precision(name, rng):
     module = build(RECURRENT["deep head"], "float32").to(getattr(torch, name))
     model = bridges.from_torch(module)

@@ -88,11 +88,11 @@ def series(rng, steps, channels, dtype="float32", missing=0.0):
     ("rule", "lag", "length", "horizon", "apart"),
     [
         (0, 0, 3, 1, False),
-        (0, 4, 2, 1, True),
+        pytest.param(0, 4, 2, 1, True, marks=pytest.mark.slow),
         (1, 2, 3, 2, False),
         (2, 4, 2, 1, True),
         (3, 0, 3, 1, False),
-        (3, 2, 3, 2, False),
+        pytest.param(3, 2, 3, 2, False, marks=pytest.mark.slow),
     ],
 )
 def test_every_value_is_that_of_a_plain_run_of_its_buffer(rule, lag, length, horizon, apart):

@@ -406,7 +406,9 @@ def test_global_objective_and_gradient(rng, x64):
             np.testing.assert_allclose(found[cell], expected, atol=1e-8)
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs()])
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam(0.05), pytest.param(optax.lbfgs(), marks=pytest.mark.slow)]
+)
 def test_global_without_noise_or_with_noise_of_one_or_none(optimizer):
     layout = layouts.windows(3, target_columns=[0, 1])
     params, x, _ = problem(layout)

@@ -39,12 +39,13 @@ def problem(layout, steps=24, dtype=np.float32):
 LAYOUTS = [layouts.rows(), layouts.windows(3, 1, 2)]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [pytest.param(LAYOUTS[0], marks=pytest.mark.slow), LAYOUTS[1]])
 def test_vmap_jit_scan_and_grad(layout, x64):
     params, x, y = problem(layout, dtype=np.float64)
     r = refiner(tanh_net, rules.orthogonal_distance(0.5, MISFIT), layout)
     state = r.init(x, y)
 
+    @jax.jit
     def refined(scale, x=x):
         state = r.init(x, y)
         state = state._replace(hyperparameters={**state.hyperparameters, "noise_scale": scale})
@@ -52,7 +53,7 @@ def test_vmap_jit_scan_and_grad(layout, x64):
         return state.data.x
 
     scales = jnp.array([0.2, 0.5, 1.1])
-    swept = jax.jit(jax.vmap(refined))(scales)
+    swept = jax.vmap(refined)(scales)
     for scale, found in zip(scales, swept, strict=True):
         np.testing.assert_allclose(found, refined(scale), rtol=1e-10)
     np.testing.assert_allclose(swept[1], run(r, params, state, max_steps=3).x, rtol=1e-10)
@@ -138,8 +139,15 @@ def test_a_model_without_gradients():
 # Other refiners.
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dirty", [1.0, 0.4])
+@pytest.mark.parametrize(
+    ("dirty", "layout"),
+    [
+        (1.0, LAYOUTS[1]),
+        (0.4, LAYOUTS[0]),
+        pytest.param(1.0, LAYOUTS[0], marks=pytest.mark.slow),
+        pytest.param(0.4, LAYOUTS[1], marks=pytest.mark.slow),
+    ],
+)
 def test_on_several_devices(layout, dirty, x64):
     params, x, y = problem(layout, 41, np.float64)
     x[5, 1], y[7, 0] = np.nan, np.nan
@@ -180,7 +188,7 @@ def test_on_a_grid():
         np.testing.assert_allclose(found.y, [3.4], rtol=1e-5)
 
 
-@pytest.mark.parametrize("lag", [0, 2])
+@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_without_look_ahead(lag, x64):
     layout = layouts.windows(3)
     params, x, y = problem(layout, 20, np.float64)

@@ -380,10 +380,10 @@ def test_identifiers_stand_aside(name):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "c"])
     frame[name] = rng.integers(1000, 9000, 80)
-    refined = refine(frame, "c", model=lambda x: x.sum())
+    refined = refine(frame, "c", model=total)
     pd.testing.assert_series_equal(refined.data[name], frame[name])
     assert any(name in note and "identifiers" in note for note in refined.notes)
-    shown = refine(frame, "c", model=lambda x: x.sum(), frozen=[name])
+    shown = refine(frame, "c", model=total, frozen=[name])
     pd.testing.assert_series_equal(shown.data[name], frame[name])
 
 

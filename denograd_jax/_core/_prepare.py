@@ -229,7 +229,11 @@ def _refuse(counts: _Counts, *, targets_apart: bool) -> None:
 
 
 def _as_device_array(values: Any) -> jax.Array:
-    return jnp.asarray(_as_host_array(values))
+    array = _as_host_array(values)
+    if isinstance(array, jax.Array):
+        return array
+    placed: jax.Array = jax.device_put(array)  # `jnp.asarray` compiles a program for each shape
+    return placed
 
 
 def _as_host_array(values: Any) -> Any:
@@ -274,11 +278,12 @@ def _working_dtype(*arrays: jax.Array) -> Any:
 
 
 def _mask(name: str, mask: Any, like: Any) -> Any:
-    """A boolean mask in the shape of `like`, on the host if `like` is there; None if not given."""
+    """A boolean mask in the shape of `like`, on the host unless it is JAX's; None if not given."""
     if like is None or mask is None:
         return None
-    on_host = isinstance(like, np.ndarray) and not isinstance(mask, jax.Array)
-    mask = np.asarray(mask) if on_host else jnp.asarray(mask)
+    on_host = not isinstance(mask, jax.Array)
+    if on_host:
+        mask = np.asarray(mask)
     if mask.dtype != bool:
         raise UnsupportedError(f"{name} must be a boolean mask, not {mask.dtype}.")
     try:

@@ -214,6 +214,7 @@ def _status(info: AnyInfo) -> jax.Array:
     return jnp.where(info.nonfinite > 0, Status.nonfinite, ended)
 
 
+@jax.jit
 def _values(data: Data) -> tuple[jax.Array, jax.Array | None]:
     """The refined arrays, NaN where a cell was neither measured nor imputed."""
 
