@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from denograd_jax._types import Loss, Model
+from denograd_jax._types import Model
 from denograd_jax.backbones import _training as training
 from denograd_jax.backbones._pure import cast
 from denograd_jax.errors import BackboneError
@@ -43,19 +43,14 @@ def train_folds(
     validation_indices: Sequence[ArrayLike],
     *,
     key: jax.Array,
-    loss: Loss = optax.losses.squared_error,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 1e-2,
-    batch_size: int = 256,
-    max_epochs: int = 60,
-    patience: int = 10,
-    warmup_fraction: float = 0.05,
+    learning_rate: float = training.LEARNING_RATE,
+    max_epochs: int = training.MAX_EPOCHS,
     progress: training.Progress | None = None,
 ) -> TrainedFolds:
     """Trains K Flax modules of one architecture as `train` does one, under `jax.vmap`.
 
     Each has its own instances, shuffling and best epoch; they share the schedule of the largest,
-    and stop together, when none has got better for `patience` epochs.
+    and stop together, when none has got better for as long as `train` waits.
 
     Args:
         modules: K of them, with initial weights of their own.
@@ -64,13 +59,8 @@ def train_folds(
         train_indices: Of each copy, K times `(n,)`.
         validation_indices: Likewise; all empty, or none.
         key: JAX random key of the shuffling.
-        loss: As `train` takes it, and so all that follow.
         learning_rate: Peak learning rate.
-        weight_decay: Decoupled weight decay.
-        batch_size: Instances per step.
         max_epochs: Epochs over which the learning rate decays to zero.
-        patience: Epochs without a better validation loss of any copy.
-        warmup_fraction: Share of all steps in which the learning rate rises.
         progress: Called after every epoch, with mean losses.
 
     Raises:
@@ -87,18 +77,18 @@ def train_folds(
             "series, a shorter window or fewer folds."
         )
     training.refuse_epochs(max_epochs)
-    size = training.fitting_batch_size(most, batch_size)
+    size = training.fitting_batch_size(most)
     train_batches, validation_batches = _stacked(trains, size), _stacked(validates, size)
     models = [training.trainable(module) for module in modules]
     assert models[0].predict_batch is not None  # as_pure always gives one
     task = training.Task(
         predict=models[0].predict_batch,
         gather=gather,
-        loss=loss,
+        loss=optax.losses.squared_error,
         steps=max_epochs * train_batches.shape[1],
         learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup_fraction=warmup_fraction,
+        weight_decay=training.WEIGHT_DECAY,
+        warmup_fraction=training.WARMUP_FRACTION,
     )
     data = jax.device_put(data)
     instances, _, _ = jax.eval_shape(gather, data, train_batches[0, 0])
@@ -108,7 +98,7 @@ def train_folds(
     best, least = state.params, np.full(len(models), np.inf)
     epochs, waited, interrupted = 0, 0, False
     try:
-        while epochs < max_epochs and waited < patience:
+        while epochs < max_epochs and waited < training.PATIENCE:
             keys = jax.random.split(jax.random.fold_in(key, epochs), len(models))
             state, losses = _epoch_of_all(
                 task, state, keys, data, train_batches, validation_batches

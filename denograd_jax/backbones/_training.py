@@ -23,6 +23,9 @@ __all__ += ["in_batches", "one_epoch", "refuse_epochs", "refuse_infinite", "trai
 
 logger = logging.getLogger("denograd_jax")
 
+LEARNING_RATE, WEIGHT_DECAY, WARMUP_FRACTION = 3e-3, 1e-2, 0.05
+BATCH_SIZE, MAX_EPOCHS, PATIENCE = 256, 60, 10
+
 Data: TypeAlias = Any  # any pytree of arrays
 Gather: TypeAlias = Callable[[Data, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 """`gather(data, index)`: instances `(n, ...)`, targets `(n, q)`, observed `(n, q)`. Pure."""
@@ -64,12 +67,12 @@ def train(
     *,
     key: jax.Array,
     loss: Loss = optax.losses.squared_error,
-    learning_rate: float = 3e-3,
-    weight_decay: float = 1e-2,
-    batch_size: int = 256,
-    max_epochs: int = 60,
-    patience: int = 10,
-    warmup_fraction: float = 0.05,
+    learning_rate: float = LEARNING_RATE,
+    weight_decay: float = WEIGHT_DECAY,
+    batch_size: int = BATCH_SIZE,
+    max_epochs: int = MAX_EPOCHS,
+    patience: int = PATIENCE,
+    warmup_fraction: float = WARMUP_FRACTION,
     progress: Progress | None = None,
 ) -> Trained:
     """Trains a Flax module on the instances that `gather` cuts from `data`.
@@ -301,7 +304,7 @@ def refuse_infinite(loss: float) -> None:
         )
 
 
-def fitting_batch_size(instances: int, batch_size: int = 256) -> int:
+def fitting_batch_size(instances: int, batch_size: int = BATCH_SIZE) -> int:
     """A power of two that leaves about 16 steps in an epoch, from 16 up to `batch_size`."""
     return min(batch_size, 1 << max(4, (instances // 16).bit_length() - 1))
 
