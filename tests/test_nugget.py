@@ -94,6 +94,11 @@ def test_of_real_weather(noise):
     assert (found >= 0.5 * noise**2).all()
 
 
+def judged(z, score, segments, span):
+    """With the precision of the right density."""
+    return series_noise(z, score, (score**2).mean(axis=0), segments, span)
+
+
 def linear_score(z):
     """Of autoregressions of first order fitted to each channel, in plain NumPy."""
     phi = (z[1:] * z[:-1]).sum(axis=0) / (z**2).sum(axis=0)
@@ -110,11 +115,11 @@ def test_a_channel_unlike_all_others_is_believed_if_it_is_certain():
     rng = np.random.default_rng(0)
     z = np.sin(np.arange(6000)[:, None] / [20, 30, 40])
     z += rng.normal(size=z.shape) * [0.1, 0.1, 0.5]
-    found = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    found = judged(z, linear_score(z), np.zeros(6000, int), 2)
     assert (found > [0.004, 0.004, 0.18]).all()
     assert (found < [0.012, 0.012, 0.27]).all()
     z[:, 2] = autoregression(rng, 6000, 0.5)
-    rough = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    rough = judged(z, linear_score(z), np.zeros(6000, int), 2)
     assert rough[2] < 0.02
 
 
@@ -122,7 +127,7 @@ def test_a_channel_that_is_mostly_noise_is_left():
     rng = np.random.default_rng(0)
     z = np.sin(np.arange(6000)[:, None] / [20, 30, 40])
     z += rng.normal(size=z.shape) * [0.1, 0.1, 2.0]
-    found = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    found = judged(z, linear_score(z), np.zeros(6000, int), 2)
     assert found[2] == 0
     assert (found[:2] > 0.005).all()
 
@@ -134,13 +139,13 @@ def test_quiet_times_tell_noise_from_a_process_that_is_often_wild():
     z = np.stack([np.sin(np.arange(6000) / 30)] * 2, axis=1)
     z += wild * rng.normal(size=z.shape) + 0.01 * rng.normal(size=z.shape)
     assert (nugget(z) > 0.2).all()
-    found = series_noise(z, linear_score(z), np.zeros(6000, int), 2)
+    found = judged(z, linear_score(z), np.zeros(6000, int), 2)
     assert (found < 0.05).all()
 
 
 def test_nothing_is_found_where_there_is_no_score_or_no_block():
     z = np.random.default_rng(0).normal(size=(200, 1))
-    np.testing.assert_array_equal(series_noise(z, np.zeros_like(z), np.zeros(200, int), 3), 0)
+    np.testing.assert_array_equal(judged(z, np.zeros_like(z), np.zeros(200, int), 3), 0)
     pieces = np.arange(200) // 5
-    np.testing.assert_array_equal(series_noise(z, z, pieces, 3), 0)
+    np.testing.assert_array_equal(judged(z, z, pieces, 3), 0)
     assert set(calibration.__all__) <= set(dir(calibration))

@@ -25,7 +25,7 @@ class FoundNoise(NamedTuple):
     """What a series says of its noise, in standardised units.
 
     Attributes:
-        variance: Of each column of the table, `(n,)`, spikes aside; 0 where noise cannot be told
+        likely: Variance of each column's noise, `(n,)`, spikes aside; 0 where it cannot be told
             from signal.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
         spikes: How many cells of each column are spikes, `(n,)`.
@@ -33,25 +33,34 @@ class FoundNoise(NamedTuple):
         squared_score: Mean square of the score, `(n,)`; the same if the density is right.
     """
 
-    variance: NDArray[np.float64]
+    likely: NDArray[np.float64]
     covariance: NDArray[np.float64]
     spikes: NDArray[np.intp]
     precision: NDArray[np.float64]
     squared_score: NDArray[np.float64]
 
     @property
-    def likely(self) -> NDArray[np.float64]:
-        """Best guess of the noise's variance, `(n,)`."""
-        return self.variance
+    def strength(self) -> NDArray[np.float64]:
+        """Part of a noise's variance to take off for it, `(n,)`: 1 if the density is right.
+
+        One step moves a cell by `t s`, and `s` goes with its noise as the precision h says: the
+        error, v - 2 t v h + t^2 E[s^2], is least at t = v h / E[s^2].
+        """
+        return np.minimum(1, self.precision / np.maximum(self.squared_score, 1e-12))
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """What is taken for the noise's, `(n,)`."""
+        return self.likely * self.strength
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """Standard deviation of the noise, `(1, n)`."""
-        return np.sqrt(self.variance)[None]
+        """Likely standard deviation of the noise, `(1, n)`."""
+        return np.sqrt(self.likely)[None]
 
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
-        found = np.sqrt(self.variance[self.variance > 0])
+        found = np.sqrt(self.likely[self.likely > 0])
         aside = spikes_in_words(int(self.spikes.sum()))
         if not found.size:
             return f"none that could be told from the signal{aside}"
@@ -92,16 +101,17 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
     density = density_of(model, problem.layout, problem.arrays)
     score = problem.to_table(density.score_x, density.score_y, len(table.labels))
     order = timeline.order
-    variance = series_noise(
-        table.standardised()[order], score[order], timeline.segments, layout.span
+    precision = _mean_precision(model, density.covariance, problem, len(table.labels))
+    likely = series_noise(
+        table.standardised()[order], score[order], precision, timeline.segments, layout.span
     )
     replaced = np.nan_to_num(table.values) != np.nan_to_num(given.table.values)
     squares = np.where(np.isnan(table.values), 0, score) ** 2
     return FoundNoise(
-        np.where(table.movable, variance, 0),
+        np.where(table.movable, likely, 0),
         density.covariance,
         replaced.sum(axis=0),
-        _mean_precision(model, density.covariance, problem, len(table.labels)),
+        precision,
         squares.sum(axis=0) / np.maximum((~np.isnan(table.values)).sum(axis=0), 1),
     )
 

@@ -131,7 +131,7 @@ def _trained_from_saved(
 
 
 def _noise_from_saved(arrays: Mapping[str, NDArray[Any]]) -> FoundNoise | RowDensity | None:
-    if "noise variance" not in arrays:
+    if "noise likely" not in arrays:
         return None
     kind = RowDensity if "noise weights" in arrays else FoundNoise
     return kind(*(arrays[f"noise {name}"] for name in kind._fields))

@@ -180,7 +180,8 @@ def _by_noise(
     noise = found.scale if plan.noise is None else plan.noise
     most = np.minimum(plan.constraints.most, FARTHEST * noise.max(axis=0))
     constraints = dataclasses.replace(plan.constraints, most=most)
-    plan = dataclasses.replace(plan, noise=noise, constraints=constraints)
+    taken = noise * np.sqrt(found.strength)
+    plan = dataclasses.replace(plan, noise=taken, constraints=constraints)
     if isinstance(found, RowDensity):
         found = found.blurred(noise) if told else found
         model, loss = found.around(model)

@@ -96,7 +96,7 @@ def standard_errors(refinement: "Refinement") -> pd.DataFrame:
         raise UnsupportedError("error bars are for refinements that look ahead: leave causal out.")
     reading, shown = origin.reading, origin.shown
     told = None if origin.noise is None else origin.noise**2
-    taken = found.variance[None] if told is None else told
+    taken = found.variance[None] if told is None else told * found.strength
     noise = found.likely[None] if told is None else told
     cells = refinement.cells
     if told is not None:  # spikes are looked for only where nothing is told

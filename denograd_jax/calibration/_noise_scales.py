@@ -25,6 +25,7 @@ IDENTIFIED = 1e-4
 def series_noise(
     z: NDArray[np.float64],
     score: NDArray[np.floating],
+    precision: NDArray[np.float64],
     segments: NDArray[np.generic],
     span: int,
 ) -> NDArray[np.float64]:
@@ -32,7 +33,7 @@ def series_noise(
 
     White noise has no part that is not seen in two places, so that both are bounds: the channel's
     nugget; and what all other cells, before, behind and beside, leave unexplained of a cell,
-    :math:`1 / \operatorname{Var}(score)` (for a Gaussian density), in the series' quietest tenth.
+    score / precision (for a Gaussian density), in the series' quietest tenth.
     Of the nugget the best guess is taken, but no more than twice what it is at least. Beyond the
     median channel that counts only if the guess is nearly certain, and about as large in quiet
     times: else a channel that changes from step to step by itself would be taken for a noisy one.
@@ -42,6 +43,7 @@ def series_noise(
     Args:
         z: Standardised series `(T, C)` in order of time; NaN is missing.
         score: Gradient of its log-density, `(T, C)`.
+        precision: Minus the score's derivative by its own cell, on average, `(C,)`.
         segments: `(T,)`; equal ones have no gap.
         span: Steps of a window with its target; as many at either end of a segment, but a quarter
             of it at most, are not judged.
@@ -55,7 +57,7 @@ def series_noise(
         less than twice: risk by Stein's unbiased estimate, 1981.
     """
     best, least, firm = nugget_bounds(z, segments)
-    quiet = _quiet(z, score, segments, span)
+    quiet = _quiet(z, score, precision, segments, span)
     bound = np.minimum(np.minimum(best, TWICE * least), quiet)
     bound[(bound < IDENTIFIED) | (best > MOSTLY_NOISE * _variance(z))] = 0
     certain = (firm >= FIRM * best) & (quiet >= STEADY * best)
@@ -74,6 +76,7 @@ def _variance(z: NDArray[np.float64]) -> NDArray[np.float64]:
 def _quiet(
     z: NDArray[np.float64],
     score: NDArray[np.floating],
+    precision: NDArray[np.float64],
     segments: NDArray[np.generic],
     span: int,
 ) -> NDArray[np.float64]:
@@ -85,9 +88,10 @@ def _quiet(
     for channel in range(z.shape[1]):
         g = score[inner & ~np.isnan(z[:, channel]), channel].astype(np.float64)
         blocks = g.size // BLOCK
-        if not blocks or not (g != 0).any():
+        if not blocks or not (g != 0).any() or precision[channel] <= 0:
             continue
-        unexplained = g / np.mean(g * g)  # E[score^2] is the precision given all other cells
+        # With the right density E[score^2] is the precision; beside gaps both are smaller.
+        unexplained = g / min(precision[channel], np.mean(g * g))
         squares = (unexplained[: blocks * BLOCK].reshape(blocks, BLOCK) ** 2).mean(axis=1)
         found[channel] = np.quantile(squares, QUIET) / (chi2.ppf(QUIET, BLOCK) / BLOCK)
     return found
