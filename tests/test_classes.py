@@ -446,7 +446,7 @@ def test_auto_finds_the_noise_of_real_features_and_leaves_clean_ones_alone():
     datasets = pytest.importorskip("sklearn.datasets")
     X, y = datasets.load_wine(return_X_y=True, as_frame=True)
     label = pd.Series(NAMES[y], name="cultivar")
-    noise = 0.5 * X.std(ddof=0) * np.random.default_rng(1).normal(size=X.shape)
+    noise = 0.5 * X.std(ddof=0).to_numpy() * np.random.default_rng(1).normal(size=X.shape)
     found = refine(pd.concat([X + noise, label], axis=1), "cultivar", max_epochs=3)
     clean = (X - X.mean()) / X.std(ddof=0)
     of = [
