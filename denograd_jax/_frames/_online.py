@@ -77,7 +77,7 @@ class OnlineRefiner:
                 "an online refiner takes one series, with its target among the columns: fit "
                 "without groups= and with target= as a label, and make one for each series."
             )
-        refuse_unknown(moves, but=("frozen_rows", "causal", "dry_run"))
+        refuse_unknown(moves, but=("frozen_rows", "causal", "dry_run", "soft_labels"))
         refuse_fractions({"lag": lag})
         self._fitted = fitted
         self._moves = moves | {"causal": True}
