@@ -50,6 +50,14 @@ class TestWeights:
         )
         np.testing.assert_array_equal(one, other)
 
+    def test_every_epoch_is_told_of(self, rows):
+        seen = []
+        options = {"epochs": 3, "observe": lambda *told: seen.append(told)} | OPTIONS
+        fit = fit_weighted(linear, jnp.zeros(3), *rows, **options)
+        assert [epoch for epoch, _ in seen] == [0, 1, 2]
+        np.testing.assert_array_equal(seen[-1][1].params, fit.params)
+        assert (seen[0][1].params != fit.params).all()
+
     @pytest.mark.parametrize(
         ("w", "error"),
         [
