@@ -119,7 +119,8 @@ def refine(
         training: How a backbone is trained: "plain"; or, where some rows (windows) may be far off,
             "ido", which weighs them by how often models of the others miss them by far, in five
             times the time (not for missing targets, which are left out), or "rlap", which prunes
-            and tunes an "mlp" by what noisy inputs stir in it. Without a model it is an "mlp".
+            and tunes an "mlp" by what noise stirs in it (no gain seen). Given without a model it is
+            an "mlp".
         max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
         seed: Of the backbone's initial weights and the order of its batches.
         dry_run: Whether to leave the data as it is, and only tell what would change.
