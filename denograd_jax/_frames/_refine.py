@@ -135,7 +135,8 @@ def refine(
         training: How a backbone is trained: "plain"; or, where some rows (windows) may be far off,
             "ido", which weighs them by how often models of the others miss them by far, in five
             times the time (not for missing targets, which are left out), or "rlap", which prunes
-            and tunes an "mlp" by what noisy inputs stir in it. Without a model it is an "mlp".
+            and tunes an "mlp" by what noise stirs in it (no gain seen). Given without a model it is
+            an "mlp".
         max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
         folds: Cross-fitting: the data are cut in this many parts, for each of which a backbone is
             trained without it, and moves it. Rows go by their values, a series by blocks in time,
