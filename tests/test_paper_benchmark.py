@@ -36,6 +36,7 @@ from benchmarks.paper import (
 ROOT = Path(__file__).parents[1]
 KINDS = {k.name: k for k in copies.KINDS}
 SIGMA = KINDS["sigma 0.1"]
+PAGE = "https://archive.ics.uci.edu/dataset/880"
 
 
 def frame(kind, rows=300):
@@ -417,6 +418,26 @@ def test_failures_are_kept_and_tried_again_on_request(folder):
     assert [r["cached"] for r in ran(folder, counting([])[2:], retry=True)] == [False] * 4
 
 
+def test_what_moves_nothing_is_not_trained_again(folder):
+    trained = []
+
+    def noting(*given):
+        trained.append(given)
+        return averaging(*given)
+
+    regressor = downstream.Regressor("noting", noting)
+    still = methods.Method("still", "baseline", lambda _: lambda rows: rows)
+    found = grid.Grid(folder, folder / "cells")
+    some = [still, *counting([])[:2]]  # also before there is a result to take
+    cells = found.cells(["parkinsons"], [SIGMA], some, [regressor], [42])
+    results = {c.method.name: found.result(c) for c in cells if c.part}
+    assert len(trained) == 2
+    assert results["still"]["values"] == results["no denoising"]["values"]
+    assert results["still"]["method"] == "still"
+    assert results["shrink"]["values"] != results["still"]["values"]
+    assert json.loads(found.path(cells[1]).read_text())["method"] == "still"
+
+
 def test_bad_results_are_failures(copy):
     for spoil, message in ((lambda f: f[:1], "returned"), (lambda f: f * np.nan, "not finite")):
         method = methods.Method("bad", "control", lambda _, spoil=spoil: spoil)
@@ -449,6 +470,19 @@ def test_whole_command(folder, monkeypatch, capsys):
     assert len(pd.read_parquet(out / "paper.parquet")) > 100
 
 
+def test_sizes(folder):
+    quick, small, whole = (
+        command.parsed([str(folder), *size]) for size in (["--quick"], ["--small"], [])
+    )
+    frame("series").to_parquet(folder / "ETTh1.parquet")
+    assert command.parsed([str(folder), "--quick"]).data == quick.data == small.data
+    assert command.parsed([str(folder), "--small"]).data == [*small.data, "ETTh1"]
+    assert (quick.rows, small.rows, whole.rows) == (1000, 1000, None)
+    assert (quick.seeds, small.seeds, whole.seeds) == ([42], [42], [42, 52, 62])
+    names = [[k.name for k in options.copies] for options in (small, whole)]
+    assert set(names[0]) == {"sigma 0.0", "sigma 0.1", "pure-noise target"} < set(names[1])
+
+
 @pytest.mark.parametrize("unknown", ["--only-data", "--only-copies", "--only-methods"])
 def test_unknown_names(folder, capsys, unknown):
     with pytest.raises(SystemExit):
@@ -476,13 +510,27 @@ def test_fetch(tmp_path, capsys, monkeypatch):
     folder.mkdir()
     wanted = ["ETTh1", "parkinsons", "house_prices"]
     for _ in range(2):
-        command.main(["fetch", str(folder), "--only-data", *wanted])
+        with pytest.raises(SystemExit, match="1"):
+            command.main(["fetch", str(folder), "--only-data", *wanted])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "ETTh1: 2 rows of 2 columns"
-    assert said[3] == "ETTh1: already there"
+    assert said[4] == "ETTh1: already there"
     assert said[1].startswith("parkinsons: not to be had: file:")
     assert said[2].startswith("house_prices: not to be had: no program may download it: get kc_")
+    assert said[3] == f"1 of 3 in {folder}"
     assert data.names(folder) == ["ETTh1"]
+    command.main(["fetch", str(folder), "--only-data", "ETTh1"])
+
+
+def test_fetch_without_a_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    with pytest.raises(SystemExit, match="1"):
+        command.main(["fetch", str(tmp_path), "--only-data", "support2"])
+    said, summed = capsys.readouterr().out.splitlines()
+    assert said.startswith("support2: not to be had: https://archive.ics.uci.edu/static/public/880")
+    assert said.endswith(f"get support2.csv at {PAGE} into {tmp_path / 'raw'}")
+    assert summed == f"0 of 1 in {tmp_path}"
+    assert not list(tmp_path.rglob("*.csv"))
 
 
 def written(path, **columns):
