@@ -12,6 +12,7 @@ from .scores import AUTHORS, HIGHER, OURS, RATIO, blocks, by_regressor, scored
 
 UNTOUCHED = [OURS, RATIO, "SWD to clean", "correlation distance", "error ratio to clean"]
 REFINED = [AUTHORS, "SWD to noisy", "rho", "KL"]
+LABELS = {m: f"ours: {m}" for m in UNTOUCHED} | {m: f"authors': {m}" for m in REFINED}
 
 EXPLAINED = """\
 Two protocols stand side by side. **Ours, first**: downstream models are trained on refined rows and
@@ -78,8 +79,7 @@ def means(scores, copy):
 
 def labelled(wide):
     """Columns that say whose they are."""
-    authors = {c: f"authors': {c}" for c in REFINED}
-    return wide.rename(columns={c: f"ours: {c}" for c in UNTOUCHED} | authors)
+    return wide.rename(columns=LABELS)
 
 
 def in_order(wide):
