@@ -386,6 +386,13 @@ def ran(folder, some, **more):
     return [found.result(cell, **more) for cell in cells]
 
 
+def copies_that_are_complete(folder):
+    found = grid.Grid(folder, folder / "cells")
+    kinds = [KINDS["sigma 0.0"], SIGMA]
+    cells = found.cells(["parkinsons"], kinds, counting([]), REGRESSORS[:1], [42])
+    return {cell.kind.name for cell in found.complete(cells)}
+
+
 def test_second_run_computes_nothing(folder):
     calls = []
     first = ran(folder, counting(calls))
@@ -404,10 +411,12 @@ def test_one_lost_cell_is_computed_again(folder):
     lost = next(folder.glob("cells/*sigma_0.1-shrink-mean*.json"))
     kept = json.loads(lost.read_text())
     lost.unlink()
+    assert copies_that_are_complete(folder) == {"sigma 0.0"}
     calls = []
     again = [r for r in ran(folder, counting(calls)) if not r["cached"]]
     assert calls == ["sigma 0.1"]
     assert [r["values"] for r in again] == [kept["values"]]
+    assert copies_that_are_complete(folder) == {"sigma 0.0", "sigma 0.1"}
 
 
 def test_failures_are_kept_and_tried_again_on_request(folder):

@@ -39,12 +39,15 @@ def main(arguments=None):
     cells = grid.cells(
         options.data, options.copies, options.methods, options.regressors, options.seeds
     )
+    if options.kept:
+        cells = grid.complete(cells)
     results, stopped = collected(grid, cells, options.retry_failed)
     found = table(results)
     if (found["measure"] == "mse untouched").any():
         write(found, options.left_out, options.out)
     if stopped:
-        print(f"stopped at {len(results)} of {len(cells)}; the same command goes on from there")
+        print(f"stopped at {len(results)} of {len(cells)}; the same command goes on from there,")
+        print("and with --kept it tells of the copies that are complete, which ranks need")
         sys.exit(130)
     return None
 
@@ -83,6 +86,7 @@ def parsed(arguments):
     parser.add_argument("--rows", type=int, help="of each data set; all unless given")
     parser.add_argument("--out", type=Path, default=Path("paper"), help="folder of the results")
     parser.add_argument("--cache", type=Path, help="folder of the cells; `cells` in that of --out")
+    parser.add_argument("--kept", action="store_true", help="tell of complete copies, add none")
     parser.add_argument("--retry-failed", action="store_true", help="compute failed cells again")
     options = parser.parse_args(arguments)
     if not options.folder:

@@ -101,6 +101,11 @@ class Grid:
         keep(found, path)
         return found | {"cached": False}
 
+    def complete(self, cells: list[Cell]) -> list[Cell]:
+        """Those of copies of which no cell is to be computed any more."""
+        lacking = {(c.data, c.kind, c.seed) for c in cells if not self.path(c).exists()}
+        return [c for c in cells if (c.data, c.kind, c.seed) not in lacking]
+
     def path(self, cell: Cell) -> Path:
         """File of a cell; its name holds a digest of all that determines the result."""
         key = [
