@@ -44,8 +44,8 @@ def markdown(table: pd.DataFrame, left_out: dict[str, str]) -> str:
 
 
 def extent(table):
-    counts = {name: table[name].nunique() for name in ("data", "copy", "method", "seed")}
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    names = {"data": "data sets", "copy": "kinds of copy", "method": "methods", "seed": "seeds"}
+    said = ", ".join(f"{table[column].nunique()} {name}" for column, name in names.items())
     cells = len(table[["data", "copy", "method", "part", "seed"]].drop_duplicates())
     return f"{cells} cells: {said}; {', '.join(table['data'].unique())}.\n"
 
