@@ -2,7 +2,7 @@
 
 - Links from a page to a file outside of `docs/`, or to a script, work on GitHub as they are. In the
   site they lead to a page that shows the file: `../benchmarks/RESULTS.md` becomes
-  `source/benchmarks/RESULTS.md`, a script a page with its code.
+  `source/benchmarks/RESULTS.md`, a script a page with its code, a picture stays one.
 - `bridges/` stands at the top level and is installed as `denograd_jax.bridges`. The reference reads
   the code from a folder where both lie as they are installed.
 """
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 ALWAYS = ("benchmarks/RESULTS.md", "CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {".py": "python", ".toml": "toml"}
+PICTURES = (".png", ".svg")
 
 _installed: list[Path] = []
 _pages: dict[str, str] = {}  # a file of the repository -> the page that shows it
@@ -47,6 +48,11 @@ def on_files(files: Files, config):
         for _, target, _ in LINK.findall(text):
             linked = _linked(path, target)
             if linked is None or linked in _pages:
+                continue
+            if linked.endswith(PICTURES):
+                _pages[linked] = f"source/{linked}"
+                picture = str(ROOT / linked)
+                files.append(File.generated(config, _pages[linked], abs_src_path=picture))
                 continue
             content = _page(linked)
             _pages[linked] = f"source/{linked}" if linked.endswith(".md") else f"source/{linked}.md"

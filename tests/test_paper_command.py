@@ -61,6 +61,13 @@ def ran(folder, some, **more):
     return [found.result(cell, **more) for cell in cells]
 
 
+def copies_that_are_complete(folder):
+    found = grid.Grid(folder, folder / "cells")
+    kinds = [KINDS["sigma 0.0"], SIGMA]
+    cells = found.cells(["parkinsons"], kinds, counting([]), REGRESSORS[:1], [42])
+    return {cell.kind.name for cell in found.complete(cells)}
+
+
 def test_second_run_computes_nothing(folder):
     calls = []
     first = ran(folder, counting(calls))
@@ -79,10 +86,12 @@ def test_one_lost_cell_is_computed_again(folder):
     lost = next(folder.glob("cells/*sigma_0.1-shrink-mean*.json"))
     kept = json.loads(lost.read_text())
     lost.unlink()
+    assert copies_that_are_complete(folder) == {"sigma 0.0"}
     calls = []
     again = [r for r in ran(folder, counting(calls)) if not r["cached"]]
     assert calls == ["sigma 0.1"]
     assert [r["values"] for r in again] == [kept["values"]]
+    assert copies_that_are_complete(folder) == {"sigma 0.0", "sigma 0.1"}
 
 
 def test_failures_are_kept_and_tried_again_on_request(folder):
@@ -91,6 +100,26 @@ def test_failures_are_kept_and_tried_again_on_request(folder):
     assert set(failed["method"]) == {"fail"}
     assert set(failed["error"]) == {"ValueError: cannot do this"}
     assert [r["cached"] for r in ran(folder, counting([])[2:], retry=True)] == [False] * 4
+
+
+def test_what_moves_nothing_is_not_trained_again(folder):
+    trained = []
+
+    def noting(*given):
+        trained.append(given)
+        return averaging(*given)
+
+    regressor = downstream.Regressor("noting", noting)
+    still = methods.Method("still", "baseline", lambda _: lambda rows: rows)
+    found = grid.Grid(folder, folder / "cells")
+    some = [still, *counting([])[:2]]  # also before there is a result to take
+    cells = found.cells(["parkinsons"], [SIGMA], some, [regressor], [42])
+    results = {c.method.name: found.result(c) for c in cells if c.part}
+    assert len(trained) == 2
+    assert results["still"]["values"] == results["no denoising"]["values"]
+    assert results["still"]["method"] == "still"
+    assert results["shrink"]["values"] != results["still"]["values"]
+    assert json.loads(found.path(cells[1]).read_text())["method"] == "still"
 
 
 def test_whole_command(folder, monkeypatch, capsys):
@@ -116,6 +145,19 @@ def test_whole_command(folder, monkeypatch, capsys):
     found = pd.read_parquet(out / "scores.parquet")
     assert set(found["copy"]) == {"sigma 0.0", "sigma 0.1", "pure-noise target"}
     assert len(pd.read_parquet(out / "paper.parquet")) > 100
+
+
+def test_sizes(folder):
+    quick, small, whole = (
+        command.parsed([str(folder), *size]) for size in (["--quick"], ["--small"], [])
+    )
+    frame("series").to_parquet(folder / "ETTh1.parquet")
+    assert command.parsed([str(folder), "--quick"]).data == quick.data == small.data
+    assert command.parsed([str(folder), "--small"]).data == [*small.data, "ETTh1"]
+    assert (quick.rows, small.rows, whole.rows) == (1000, 1000, None)
+    assert (quick.seeds, small.seeds, whole.seeds) == ([42], [42], [42, 52, 62])
+    names = [[k.name for k in options.copies] for options in (small, whole)]
+    assert set(names[0]) == {"sigma 0.0", "sigma 0.1", "pure-noise target"} < set(names[1])
 
 
 @pytest.mark.parametrize("unknown", ["--only-data", "--only-copies", "--only-methods"])

@@ -12,6 +12,8 @@ for module in ("matplotlib", "pyarrow", "rich", "scipy", "sklearn"):
 from benchmarks.paper import command, copies, data, examples, raw, sources
 from tests.paper_data import KINDS, SIGMA, frame
 
+PAGE = "https://archive.ics.uci.edu/dataset/880"
+
 
 def test_tables_are_cut_at_random():
     numbered = frame("rows", 1000).assign(number=np.arange(1000.0))
@@ -101,13 +103,27 @@ def test_fetch(tmp_path, capsys, monkeypatch):
     folder.mkdir()
     wanted = ["ETTh1", "parkinsons", "house_prices"]
     for _ in range(2):
-        command.main(["fetch", str(folder), "--only-data", *wanted])
+        with pytest.raises(SystemExit, match="1"):
+            command.main(["fetch", str(folder), "--only-data", *wanted])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "ETTh1: 2 rows of 2 columns"
-    assert said[3] == "ETTh1: already there"
+    assert said[4] == "ETTh1: already there"
     assert said[1].startswith("parkinsons: not to be had: file:")
     assert said[2].startswith("house_prices: not to be had: no program may download it: get kc_")
+    assert said[3] == f"1 of 3 in {folder}"
     assert data.names(folder) == ["ETTh1"]
+    command.main(["fetch", str(folder), "--only-data", "ETTh1"])
+
+
+def test_fetch_without_a_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    with pytest.raises(SystemExit, match="1"):
+        command.main(["fetch", str(tmp_path), "--only-data", "support2"])
+    said, summed = capsys.readouterr().out.splitlines()
+    assert said.startswith("support2: not to be had: https://archive.ics.uci.edu/static/public/880")
+    assert said.endswith(f"get support2.csv at {PAGE} into {tmp_path / 'raw'}")
+    assert summed == f"0 of 1 in {tmp_path}"
+    assert not list(tmp_path.rglob("*.csv"))
 
 
 def written(path, **columns):

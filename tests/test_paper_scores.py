@@ -135,4 +135,5 @@ def test_bars():
 def test_diagrams(tmp_path):
     pytest.importorskip("scikit_posthocs")
     found = {path.name for path in figures.draw(ranked(), tmp_path)}
-    assert found == {"imp_sigma_0.0.png", "ranks_Imp_refined.png", "ranks_error_ratio.png"}
+    ranks_of = {f"ranks_{m}.png" for m in ("Imp_untouched", "Imp_refined", "error_ratio")}
+    assert found == {"imp_sigma_0.0.png", *ranks_of}

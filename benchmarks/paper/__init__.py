@@ -1,6 +1,6 @@
 """The DenoGrad study again: its data, noise, methods, regressors, measures and tests.
 
-    python -m benchmarks.paper DATA_FOLDER [--quick] [--out FOLDER]
+    python -m benchmarks.paper DATA_FOLDER [--quick | --small] [--out FOLDER]
     python -m benchmarks.paper fetch DATA_FOLDER
 
     command.py      arguments, progress, Ctrl-C

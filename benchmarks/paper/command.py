@@ -14,11 +14,9 @@ from .methods import METHODS, NOTHING, lacking
 from .scores import scored
 
 SEEDS = [42, 52, 62]
-QUICK = {
-    "data": ["parkinsons", "daily_climate"],
-    "copies": ["sigma 0.0", "sigma 0.1", "pure-noise target"],
-    "rows": 1000,
-}
+SMALL = {"copies": ["sigma 0.0", "sigma 0.1", "pure-noise target"], "rows": 1000}
+QUICK = SMALL | {"data": ["parkinsons", "daily_climate"]}
+"""Both of them with one seed, and with the models of any data that are fast."""
 DIAGRAMS = "critical-difference diagrams"
 
 
@@ -41,24 +39,32 @@ def main(arguments=None):
     cells = grid.cells(
         options.data, options.copies, options.methods, options.regressors, options.seeds
     )
+    if options.kept:
+        cells = grid.complete(cells)
     results, stopped = collected(grid, cells, options.retry_failed)
     found = table(results)
     if (found["measure"] == "mse untouched").any():
         write(found, options.left_out, options.out)
     if stopped:
-        print(f"stopped at {len(results)} of {len(cells)}; the same command goes on from there")
+        print(f"stopped at {len(results)} of {len(cells)}; the same command goes on from there,")
+        print("and with --kept it tells of the copies that are complete, which ranks need")
         sys.exit(130)
     return None
 
 
 def fetch(arguments):
-    """Data sets into the folder, from where they are published."""
+    """Data sets into the folder, from where they are published; 1 if any is not there then."""
     parser = argparse.ArgumentParser(prog="paper.py fetch", description=fetch.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only-data", nargs="+", metavar="NAME")
     options = parser.parse_args(arguments)
-    for name in named(options.only_data or data.FILES, data.FILES, parser):
+    wanted = named(options.only_data or data.FILES, data.FILES, parser)
+    for name in wanted:
         print(f"{name}: {sources.fetched(name, options.folder)}", flush=True)
+    there = [name for name in wanted if name in data.names(options.folder)]
+    print(f"{len(there)} of {len(wanted)} in {options.folder}")
+    if len(there) < len(wanted):
+        sys.exit(1)
 
 
 def parsed(arguments):
@@ -68,7 +74,9 @@ def parsed(arguments):
         epilog="paper.py fetch FOLDER: the data sets from where they are published",
     )
     parser.add_argument("folder", nargs="?", default=os.environ.get("DENOGRAD_DATA"))
-    parser.add_argument("--quick", action="store_true", help="a small part, in minutes")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a part of two data sets, in minutes")
+    size.add_argument("--small", action="store_true", help="the same part of every data set")
     parser.add_argument("--full", action="store_true", help=f"all of RT-IoT, not {data.SUBSET:,}")
     parser.add_argument("--only-data", nargs="+", metavar="NAME")
     parser.add_argument("--only-copies", nargs="+", metavar="NAME", help='such as "sigma 0.1"')
@@ -78,6 +86,7 @@ def parsed(arguments):
     parser.add_argument("--rows", type=int, help="of each data set; all unless given")
     parser.add_argument("--out", type=Path, default=Path("paper"), help="folder of the results")
     parser.add_argument("--cache", type=Path, help="folder of the cells; `cells` in that of --out")
+    parser.add_argument("--kept", action="store_true", help="tell of complete copies, add none")
     parser.add_argument("--retry-failed", action="store_true", help="compute failed cells again")
     options = parser.parse_args(arguments)
     if not options.folder:
@@ -88,22 +97,23 @@ def parsed(arguments):
 
 
 def chosen(options, parser):
-    """The options with what they select, the quick subset where nothing else is asked for."""
-    quick, there = options.quick, data.names(options.folder)
+    """The options with what they select, the part that a size has where nothing else is asked."""
+    there = data.names(options.folder)
     if not there:
         parser.error(f"none of {', '.join(data.FILES)} in {options.folder}; try: paper.py fetch")
-    usual = [n for n in QUICK["data"] if n in there] if quick else there
+    part = QUICK if options.quick else SMALL if options.small else {}
+    usual = [n for n in part.get("data", there) if n in there]
     options.data = named(options.only_data or usual or there, there, parser)
     kinds = {k.name: k for k in copies.KINDS}
-    usual = QUICK["copies"] if quick else kinds
-    options.copies = [kinds[n] for n in named(options.only_copies or usual, kinds, parser)]
+    wanted = options.only_copies or part.get("copies", kinds)
+    options.copies = [kinds[n] for n in named(wanted, kinds, parser)]
     options.methods = picked(METHODS, options.only_methods, METHODS, parser)
     if NOTHING not in options.methods:
         options.methods.insert(0, NOTHING)  # what Imp% is measured against
-    usual = [r for r in REGRESSORS if r.quick or not quick]
+    usual = [r for r in REGRESSORS if r.quick or not part]
     options.regressors = picked(REGRESSORS, options.only_regressors, usual, parser)
-    options.seeds = options.seeds or SEEDS[: 1 if quick else None]
-    options.rows = options.rows or (QUICK["rows"] if quick else None)
+    options.seeds = options.seeds or SEEDS[: 1 if part else None]
+    options.rows = options.rows or part.get("rows")
     return without_what_is_missing(options)
 
 

@@ -25,7 +25,7 @@ class Regressor:
         train: `train(x, y, training, seed)` gives a function from inputs to predictions.
         kinds: Kinds of data that it is for.
         needs: Modules that must be importable.
-        quick: Whether the quick subset has it.
+        quick: Whether the small sizes have it.
         version: Changes with what it does; part of the key of its cells.
     """
 

@@ -42,12 +42,12 @@ def both_protocols(scores, copy, folder):
     for offset, (column, label) in zip((-0.2, 0.2), labels.items(), strict=True):
         values = found[column].fillna(0)
         drawn = axes.bar(places + offset, values.clip(-MOST, MOST), 0.4, label=label)
-        axes.bar_label(drawn, [f"{v:.0f}" for v in values], fontsize=7)
+        axes.bar_label(drawn, [str(round(v)) for v in values], fontsize=7)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(places, found.index, rotation=30, ha="right")
     axes.set_ylabel("Imp%")
     axes.set_ylim(-MOST * 1.1, MOST * 1.1)
-    axes.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     title = "the target is pure noise" if copy == PURE_NOISE.name else copy
     axes.set_title(f"Error of downstream models, {title}")
     return saved(figure, folder, f"imp {copy}")
@@ -71,8 +71,8 @@ def diagrams(scores, measure, methods, folder):
         p = ranks.friedman(values)
         apart = ranks.critical_difference(values.shape[1], len(values))
         axes.set_title(
-            f"{measure}, {copy}: {len(values)} data sets, Friedman p {p:.2g}, "
-            f"critical difference {apart:.2f}",
+            f"{summary.LABELS[measure]}, {copy} (best at the left): {len(values)} data sets, "
+            f"Friedman p {p:.2g}, critical difference {apart:.2f}",
             fontsize=9,
         )
     return saved(figure, folder, f"ranks {measure}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from benchmarks.quality.grid import keep
 
 from . import copies, data, downstream, measures
 from .copies import CONTROLS, Kind
-from .methods import Method
+from .methods import NOTHING, Method
 
 DISTANCES = "distances"
 
@@ -63,7 +63,7 @@ class Grid:
         self._copy = lru_cache(maxsize=1)(
             lambda name, kind, seed: copies.make(self._load(name, seed), kind, seed)
         )
-        self._refined = lru_cache(maxsize=1)(self._refine)
+        self._refined = lru_cache(maxsize=2)(self._refine)  # that of no denoising, too
 
     def cells(self, names, kinds, methods, regressors, seeds) -> list[Cell]:
         """All that apply, those of one copy after each other."""
@@ -101,6 +101,11 @@ class Grid:
         keep(found, path)
         return found | {"cached": False}
 
+    def complete(self, cells: list[Cell]) -> list[Cell]:
+        """Those of copies of which no cell is to be computed any more."""
+        lacking = {(c.data, c.kind, c.seed) for c in cells if not self.path(c).exists()}
+        return [c for c in cells if (c.data, c.kind, c.seed) not in lacking]
+
     def path(self, cell: Cell) -> Path:
         """File of a cell; its name holds a digest of all that determines the result."""
         key = [
@@ -119,6 +124,9 @@ class Grid:
     def _measured(self, cell: Cell) -> dict:
         copy = self._copy(cell.data, cell.kind, cell.seed)
         refined, error, times = self._refined(cell.data, cell.kind, cell.method, cell.seed)
+        if error is None and cell.part and cell.method != NOTHING and untouched(copy, refined):
+            before = self.result(replace(cell, method=NOTHING))
+            return before | {"method": cell.method.name}
         values = None
         if error is None and cell.part is None:
             values, error, _ = attempt(measures.distances, copy, refined)
@@ -139,6 +147,11 @@ class Grid:
 
     def _refine(self, name, kind, method, seed):
         return attempt(method, self._copy(name, kind, seed))
+
+
+def untouched(copy, refined):
+    """Whether nothing moved: models of these rows are those of the rows without refinement."""
+    return copy.learnt.equals(refined.learnt) and copy.test.equals(refined.test)
 
 
 def attempt(function, *arguments):

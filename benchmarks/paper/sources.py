@@ -1,7 +1,6 @@
 """Where the data sets are published, and what cannot be had from there by a program."""
 
 import shutil
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def fetched(name: str, folder: Path) -> str:
     source = SOURCES[name]
     try:
         files = [had(source, i, Path(folder) / "raw") for i in range(len(source.files))]
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:
         return f"not to be had: {error}"
     try:
         frame = source.prepare(*files)
@@ -107,8 +106,9 @@ def had(source: Source, index: int, folder: Path) -> Path:
     path = folder / source.files[index]
     if path.exists():
         return path
+    by_hand = f"get {path.name} at {source.page} into {folder}"
     if not source.addresses:
-        raise OSError(f"no program may download it: get {path.name} at {source.page} into {folder}")
+        raise OSError(f"no program may download it: {by_hand}")
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     address = source.addresses[index]
@@ -117,6 +117,7 @@ def had(source: Source, index: int, folder: Path) -> Path:
             shutil.copyfileobj(answer, file)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise OSError(f"{address}: {error} (see {source.page})") from error
+        reason = getattr(error, "reason", error)
+        raise OSError(f"{address}: {reason}; try later, or {by_hand}") from error
     draft.replace(path)
     return path

@@ -12,6 +12,7 @@ from .scores import AUTHORS, HIGHER, OURS, RATIO, blocks, by_regressor, scored
 
 UNTOUCHED = [OURS, RATIO, "SWD to clean", "correlation distance", "error ratio to clean"]
 REFINED = [AUTHORS, "SWD to noisy", "rho", "KL"]
+LABELS = {m: f"ours: {m}" for m in UNTOUCHED} | {m: f"authors': {m}" for m in REFINED}
 
 EXPLAINED = """\
 Two protocols stand side by side. **Ours, first**: downstream models are trained on refined rows and
@@ -43,8 +44,8 @@ def markdown(table: pd.DataFrame, left_out: dict[str, str]) -> str:
 
 
 def extent(table):
-    counts = {name: table[name].nunique() for name in ("data", "copy", "method", "seed")}
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    names = {"data": "data sets", "copy": "kinds of copy", "method": "methods", "seed": "seeds"}
+    said = ", ".join(f"{table[column].nunique()} {name}" for column, name in names.items())
     cells = len(table[["data", "copy", "method", "part", "seed"]].drop_duplicates())
     return f"{cells} cells: {said}; {', '.join(table['data'].unique())}.\n"
 
@@ -68,8 +69,8 @@ def bar_section(scores):
 def means(scores, copy):
     """Means over data sets and seeds, rows and series apart."""
     sections = [f"## {copy}: means"]
-    for form in scores["form"].unique():
-        found = scores[(scores["copy"] == copy) & (scores["form"] == form)]
+    of_copy = scores[scores["copy"] == copy]
+    for form, found in of_copy.groupby("form", sort=False):
         columns = [c for c in [*UNTOUCHED, *REFINED] if c in found]
         wide = in_order(found.groupby("method")[columns].mean()).dropna(axis=1, how="all")
         sections.append(f"### {form}\n\n{as_text(labelled(wide))}")
@@ -78,8 +79,7 @@ def means(scores, copy):
 
 def labelled(wide):
     """Columns that say whose they are."""
-    authors = {c: f"authors': {c}" for c in REFINED}
-    return wide.rename(columns={c: f"ours: {c}" for c in UNTOUCHED} | authors)
+    return wide.rename(columns=LABELS)
 
 
 def in_order(wide):
@@ -140,7 +140,7 @@ def compared(scores):
     """Measures with the methods that are ranked by them."""
     for measure in bars.OURS:
         yield measure, bars.harmless(scores)
-    for measure in bars.PUBLISHED:
+    for measure in (OURS, *bars.PUBLISHED):
         yield measure, bars.EIGHT
 
 
