@@ -202,21 +202,26 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site_folder(tmp_path_factory):
     """The site that DENOGRAD_SITE says was built; else built here, where MkDocs is installed."""
     if "DENOGRAD_SITE" in os.environ:
-        folder = Path(os.environ["DENOGRAD_SITE"])
-    else:
-        pytest.importorskip("mkdocs", reason="pip install -r requirements-docs.txt")
-        pytest.importorskip("mkdocstrings", reason="pip install -r requirements-docs.txt")
-        folder = tmp_path_factory.mktemp("site")
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return {path.relative_to(folder).as_posix(): Page(path) for path in folder.rglob("*.html")}
+        return Path(os.environ["DENOGRAD_SITE"])
+    pytest.importorskip("mkdocs", reason="pip install -r requirements-docs.txt")
+    pytest.importorskip("mkdocstrings", reason="pip install -r requirements-docs.txt")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(site_folder):
+    pages = site_folder.rglob("*.html")
+    return {path.relative_to(site_folder).as_posix(): Page(path) for path in pages}
 
 
 @pytest.mark.slow
-def test_links_of_the_site(site):
+def test_links_of_the_site(site, site_folder):
     broken = []
     for here, page in site.items():
         for link in page.links:
@@ -226,6 +231,8 @@ def test_links_of_the_site(site):
             path = urllib.parse.unquote(url.path)
             there = os.path.normpath(Path(here).parent / path) if path else here
             there = "index.html" if there == "." else there
+            if not there.endswith(".html") and not url.fragment and (site_folder / there).is_file():
+                continue
             target = site.get(Path(there).as_posix())
             if target is None or urllib.parse.unquote(url.fragment) not in target.anchors:
                 broken.append((here, link))
