@@ -133,7 +133,7 @@ target = series[:, 0]
 }
 """What a page's code takes for granted."""
 
-SLOW = {"bridges", "data", "getting_started", "index", "time_series"}
+SLOW = {"bridges", "classification", "data", "getting_started", "index", "rules", "time_series"}
 
 
 def blocks(page):

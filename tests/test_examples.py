@@ -7,7 +7,15 @@ import jax
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-SLOW = {"cross_validation", "houses", "pytorch_frame", "pytorch_series", "weather"}
+SLOW = {
+    "cross_validation",
+    "houses",
+    "learn_tolerance",
+    "multihost",
+    "pytorch_frame",
+    "pytorch_series",
+    "weather",
+}
 
 
 @pytest.mark.parametrize(
