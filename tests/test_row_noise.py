@@ -116,10 +116,12 @@ def test_too_few_rows_say_nothing():
 
 @pytest.mark.slow
 def test_the_same_twice_and_nearly_the_same_by_another_seed():
+    """What is taken may be .45 or .7 of it: a column at the edge of being told to be noise."""
     z = standardised(noisy(rank_two(), 0.3))
-    one, same, other = (row_noise(z, seed=s).variance for s in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    np.testing.assert_allclose(np.sqrt(one), np.sqrt(other), rtol=0.2)
+    one, same, other = (row_noise(z, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(one.variance, same.variance)
+    np.testing.assert_allclose(np.sqrt(one.ceiling), np.sqrt(other.ceiling), rtol=0.2)
+    np.testing.assert_allclose(np.sqrt(one.variance), np.sqrt(other.variance), rtol=0.3)
 
 
 @pytest.mark.slow
