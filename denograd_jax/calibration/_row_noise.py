@@ -78,6 +78,8 @@ def row_noise(z: Floats, *, observed: NDArray[np.bool_] | None = None, seed: int
     .. math:: \sigma_j^2 \leftarrow \sigma_j^2 \, \overline{(\partial_j \log p)^2} /
        \overline{P_{jj}}
 
+    Where that ends hangs on where the mixtures begin, so that medians of three are taken.
+
     A column whose values were recorded exactly has none (see `EVEN`). Smooth clean data may have a
     ceiling too: where most columns are as smooth as a Gaussian one, nothing is believed unless few
     factors explain all that they have in common. Of columns in which what the others do not explain
