@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["nonnegative"]
+__all__ = ["nonnegative", "weights"]
 
 
 def nonnegative(**numbers: Any) -> dict[str, Any]:
@@ -27,3 +27,20 @@ def nonnegative(**numbers: Any) -> dict[str, Any]:
         if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) < float("inf"):
             raise ValueError(f"{name} must be a finite number of at least 0, not {number}.")
     return numbers
+
+
+def weights(**arrays: Any) -> dict[str, Any]:
+    """Refuse what holds negative or infinite numbers; traced values are taken on trust.
+
+    Raises:
+        ValueError: It is refused; the message names it.
+    """
+    for name, array in arrays.items():
+        if isinstance(array, jax.core.Tracer):
+            continue
+        values = np.asarray(array)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"{name} must be a number or an array of numbers, not {array!r}.")
+        if not ((values >= 0) & np.isfinite(values)).all():
+            raise ValueError(f"{name} must be finite and at least 0 everywhere, not {array}.")
+    return arrays

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from denograd_jax._core._instances import InputGradients, Linearisation
-from denograd_jax._numbers import nonnegative
+from denograd_jax._numbers import nonnegative, weights
 from denograd_jax._types import Instance, Scalar, Target
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 Consensus: TypeAlias = Literal["visits", "votes", "sum"]
-Hyperparameters: TypeAlias = dict[str, jax.Array | float]
+Hyperparameters: TypeAlias = dict[str, ArrayLike]
 Gate: TypeAlias = Callable[[Target, Scalar], Scalar]
 """`gate(residual, tolerance)`: the weight of an instance's move, from 0 (stay) to 1."""
 
@@ -218,7 +219,12 @@ def gauss_newton(
     return Rule(hyperparameters, move, consensus="votes", takes_labels=False, stays_finite=True)
 
 
-def tweedie(noise_scale: float | jax.Array = 1.0) -> Rule:
+def tweedie(
+    noise_scale: float | jax.Array = 1.0,
+    *,
+    x_weight: ArrayLike = 1.0,
+    y_weight: ArrayLike = 1.0,
+) -> Rule:
     r"""The posterior mean of the clean data, in one step from the data as observed.
 
     .. math:: \operatorname{E}[z^* \mid z] = z + \sigma^2 \, \nabla_z \log p(z)
@@ -233,6 +239,14 @@ def tweedie(noise_scale: float | jax.Array = 1.0) -> Rule:
     Args:
         noise_scale: Sigma, in units of the data; where the noise of the cells is known
             (`init(noise_x=..., noise_y=...)`), a multiple of it.
+        x_weight: What the gradient by the input counts, from 0 up: one number, or an array that
+            broadcasts to the input `(d,)` or `(length, d)`. Where windows overlap, a cell is the
+            target of some and an input of others, whose says need not be equally right: see
+            `calibration.weights_of_parts`.
+        y_weight: The same for the target, `(q,)`.
+
+    Raises:
+        ValueError: If a number is negative.
 
     Source:
         Robbins 1956; Miyasawa 1961; Efron, "Tweedie's formula and selection bias", 2011.
@@ -248,9 +262,8 @@ def tweedie(noise_scale: float | jax.Array = 1.0) -> Rule:
         >>> print(run(r, at_zero.params, state, max_steps=1).y)
         [1.5]
     """
-    return Rule(
-        nonnegative(noise_scale=noise_scale), _score_move, consensus="sum", stays_finite=True
-    )
+    numbers = nonnegative(noise_scale=noise_scale) | weights(x_weight=x_weight, y_weight=y_weight)
+    return Rule(numbers, _score_move, consensus="sum", stays_finite=True)
 
 
 def orthogonal_distance(
@@ -326,7 +339,8 @@ def orthogonal_distance(
 
 def _score_move(h: dict[str, jax.Array], g: AnyGradients) -> Move:
     factor = -(h["noise_scale"] ** 2)
-    return Move(factor * g.x, factor * g.y, jnp.ones_like(factor))
+    x, y = factor * h["x_weight"] * g.x, factor * h["y_weight"] * g.y
+    return Move(x, y, jnp.ones_like(factor))
 
 
 # The factories below are cached, so that two rules with the same gate share their compilation.

@@ -169,8 +169,7 @@ def calibration_of(
         raise UnsupportedError('this model was fitted without a look at the noise: rule="auto".')
     taken, likely = found.variance, found.likely
     if told is not None:
-        likely = (told**2).mean(axis=0)
-        taken = likely * found.strength
+        taken = likely = (told**2).mean(axis=0)
     cells = seen_by(fitted.model, found, reading) if cells is None else cells
     means = [
         np.nan_to_num(np.nanmean(np.where(np.isnan(a).all(axis=0), 0, a), axis=0))

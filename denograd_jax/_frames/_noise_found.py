@@ -12,8 +12,16 @@ from denograd_jax._core._prepare import prepare
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Model
-from denograd_jax.calibration import density_of, expected_gain, series_noise, spikes
+from denograd_jax.calibration import (
+    expected_gain,
+    residual_covariance,
+    score_of,
+    series_noise,
+    spikes,
+    weights_of_parts,
+)
 from denograd_jax.layouts import Windows
+from denograd_jax.models import gaussian
 
 __all__ = ["FoundNoise", "find_noise", "noise_in_words", "spikes_in_words", "without_spikes"]
 
@@ -29,34 +37,34 @@ class FoundNoise(NamedTuple):
             from signal.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
         spikes: How many cells of each column are spikes, `(n,)`.
-        precision: Of a cell given all others, on average, `(n,)`.
-        squared_score: Mean square of the score, `(n,)`; the same if the density is right.
+        counts: What of a cell's score counts, from 0 to 1, `(2, n)`: what the windows say that have
+            it as an input, and those that have it as a target.
+        precision: Minus the slope of what counts of the score, on average, `(n,)`.
+        squared_score: The mean square of that, `(n,)`.
     """
 
     likely: NDArray[np.float64]
     covariance: NDArray[np.float64]
     spikes: NDArray[np.intp]
+    counts: NDArray[np.float64]
     precision: NDArray[np.float64]
     squared_score: NDArray[np.float64]
 
     @property
-    def strength(self) -> NDArray[np.float64]:
-        """Part of a noise's variance to take off for it, `(n,)`: 1 if the density is right.
-
-        One step moves a cell by `t s`, and `s` goes with its noise as the precision h says: the
-        error, v - 2 t v h + t^2 E[s^2], is least at t = v h / E[s^2].
-        """
-        return np.minimum(1, self.precision / np.maximum(self.squared_score, 1e-12))
-
-    @property
     def variance(self) -> NDArray[np.float64]:
         """What is taken for the noise's, `(n,)`."""
-        return self.likely * self.strength
+        return self.likely
 
     @property
     def scale(self) -> NDArray[np.float64]:
         """Likely standard deviation of the noise, `(1, n)`."""
         return np.sqrt(self.likely)[None]
+
+    def weights(self, problem: Problem) -> dict[str, NDArray[np.float64]]:
+        """What counts of the score, as `rules.tweedie` takes it."""
+        of_inputs, of_targets = self.counts
+        x, _ = problem.arrange(of_inputs[None], 1.0)
+        return {"x_weight": x, "y_weight": of_targets[problem.targets]}
 
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""
@@ -98,28 +106,59 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
     assert timeline is not None
     assert layout is not None
     problem = reading.pose(movable)
-    density = density_of(model, problem.layout, problem.arrays)
-    score = problem.to_table(density.score_x, density.score_y, len(table.labels))
+    covariance = residual_covariance(model, problem.layout, problem.arrays)
+    parts = _parts(gaussian(model, covariance), problem, len(table.labels))
+    observed = ~np.isnan(table.values)
+    slopes = _mean_slopes(model, covariance, problem, len(table.labels))
+    counts = _counts(parts, slopes, observed)
+    score, precision = (counts[:, None] * parts).sum(axis=0), (counts * slopes).sum(axis=0)
     order = timeline.order
-    precision = _mean_precision(model, density.covariance, problem, len(table.labels))
     likely = series_noise(
         table.standardised()[order], score[order], precision, timeline.segments, layout.span
     )
     replaced = np.nan_to_num(table.values) != np.nan_to_num(given.table.values)
-    squares = np.where(np.isnan(table.values), 0, score) ** 2
     return FoundNoise(
-        np.where(table.movable, likely, 0),
-        density.covariance,
-        replaced.sum(axis=0),
-        precision,
-        squares.sum(axis=0) / np.maximum((~np.isnan(table.values)).sum(axis=0), 1),
+        likely=np.where(table.movable, likely, 0),
+        covariance=covariance,
+        spikes=replaced.sum(axis=0),
+        counts=counts,
+        precision=precision,
+        squared_score=_mean(score**2, observed),
     )
 
 
-def _mean_precision(
+def _parts(model: Model, problem: Problem, columns: int) -> NDArray[np.float64]:
+    """What windows say of the cells that are their inputs, and their targets, `(2, N, columns)`."""
+    said = [
+        score_of(model, problem.layout, problem.arrays, x_weight=x, y_weight=y)
+        for x, y in ((1.0, 0.0), (0.0, 1.0))
+    ]
+    return np.stack([problem.to_table(*part, columns) for part in said])
+
+
+def _counts(
+    parts: NDArray[np.float64], slopes: NDArray[np.float64], observed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """See `FoundNoise.counts`."""
+    products = _mean(parts[:, None] * parts, observed)
+    columns = range(parts.shape[-1])
+    return np.stack([weights_of_parts(slopes[:, j], products[..., j]) for j in columns], axis=1)
+
+
+def _mean(of_cells: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Over the rows that are observed, `(..., N, n)` to `(..., n)`."""
+    count = np.maximum(observed.sum(axis=0), 1)
+    mean: NDArray[np.float64] = np.where(observed, of_cells, 0).sum(axis=-2) / count
+    return mean
+
+
+def _mean_slopes(
     model: Model, covariance: NDArray[np.float64], problem: Problem, columns: int
 ) -> NDArray[np.float64]:
-    """As `information_of`, `(columns,)`, from a few windows, for cells that as many see as can."""
+    """Minus the slopes of the parts of the score, `(2, columns)`, on average.
+
+    As `information_of`, from a few windows, for cells that as many see as can.
+    """
     layout = problem.layout
     assert isinstance(layout, Windows)
     data = prepare(layout, *problem.arrays)
@@ -133,9 +172,9 @@ def _mean_precision(
     slopes = np.asarray(jax.jit(jax.vmap(jax.jacrev(predict)))(windows), np.float64)
     precision = np.linalg.inv(covariance)
     of_inputs = np.einsum("nqtd,qr,nrtd->d", slopes, precision, slopes) / len(picked)
-    found = np.zeros(columns)
-    found[problem.inputs] += of_inputs[: len(problem.inputs)]
-    found[problem.targets] += np.diag(precision)
+    found = np.zeros((2, columns))
+    found[0, problem.inputs] = of_inputs[: len(problem.inputs)]
+    found[1, problem.targets] = np.diag(precision)
     return found / layout.stride
 
 

@@ -80,11 +80,6 @@ class RowDensity(NamedTuple):
     spikes: NDArray[np.intp]
 
     @property
-    def strength(self) -> Floats:
-        """Part to take off of a noise that is told, `(n,)`: all, see `blurred`."""
-        return np.ones(len(self.variance))
-
-    @property
     def scale(self) -> Floats:
         """Standard deviation of the noise as far as it is believed, `(1, n)`."""
         return np.sqrt(self.variance)[None]

@@ -11,6 +11,7 @@ import optax
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from denograd_jax import rules
 from denograd_jax._core._causal import causal_refiner
 from denograd_jax._core._constrained import constrained
 from denograd_jax._core._prepare import prepare
@@ -122,6 +123,8 @@ def solve(
     problem = reading.pose(movable, labels=plan.labels, front=front if plan.causal else None)
     if plan.automatic and isinstance(noise, RowDensity):
         problem = noise.without_gaps(problem, reading)
+    if plan.automatic and isinstance(noise, FoundNoise):
+        plan = dataclasses.replace(plan, rule=rules.tweedie(**noise.weights(problem)))
     before = problem
     if plan.causal:
         found = _in_time(model, problem, reading, plan, loss, latest)
@@ -180,8 +183,7 @@ def _by_noise(
     noise = found.scale if plan.noise is None else plan.noise
     most = np.minimum(plan.constraints.most, FARTHEST * noise.max(axis=0))
     constraints = dataclasses.replace(plan.constraints, most=most)
-    taken = noise * np.sqrt(found.strength)
-    plan = dataclasses.replace(plan, noise=taken, constraints=constraints)
+    plan = dataclasses.replace(plan, noise=noise, constraints=constraints)
     if isinstance(found, RowDensity):
         found = found.blurred(noise) if told else found
         model, loss = found.around(model)

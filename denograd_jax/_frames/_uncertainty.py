@@ -10,7 +10,7 @@ from denograd_jax._frames._noise_found import FoundNoise, without_spikes
 from denograd_jax._frames._reading import Reading
 from denograd_jax._frames._row_density import RowDensity
 from denograd_jax._types import Model
-from denograd_jax.calibration import density_of, error_after, information_of
+from denograd_jax.calibration import error_after, information_of, score_of
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.models import gaussian
 
@@ -26,7 +26,7 @@ class Cells(NamedTuple):
     """Of each cell of a table, in standardised units, `(N, n)`; NaN where none is observed.
 
     Attributes:
-        score: Gradient of the log-density of the noisy data.
+        score: Gradient of the log-density of the noisy data, as far as it counts.
         precision: Minus its derivative by the same cell; its inverse is the variance of the cell
             given all others.
         replaced: Cells that stood out as spikes; the density is of what stands in for them.
@@ -53,11 +53,11 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     else:
         cleaned = without_spikes(reading, movable)
         problem = cleaned.pose(movable)
-        density = density_of(model, problem.layout, problem.arrays)
-        whole = gaussian(model, noise.covariance)
-        found = information_of(whole, problem.layout, problem.arrays)
+        whole, weights = gaussian(model, noise.covariance), noise.weights(problem)
+        said = score_of(whole, problem.layout, problem.arrays, **weights)
+        found = information_of(whole, problem.layout, problem.arrays, **weights)
         columns = values.shape[1]
-        score = problem.to_table(density.score_x, density.score_y, columns)
+        score = problem.to_table(*said, columns)
         precision = problem.to_table(found.x, found.y, columns)
     replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
     gone = np.isnan(values)
@@ -96,8 +96,7 @@ def standard_errors(refinement: "Refinement") -> pd.DataFrame:
         raise UnsupportedError("error bars are for refinements that look ahead: leave causal out.")
     reading, shown = origin.reading, origin.shown
     told = None if origin.noise is None else origin.noise**2
-    taken = found.variance[None] if told is None else told * found.strength
-    noise = found.likely[None] if told is None else told
+    taken, noise = (found.variance[None], found.likely[None]) if told is None else (told, told)
     cells = refinement.cells
     if told is not None:  # spikes are looked for only where nothing is told
         cells = cells._replace(replaced=np.zeros_like(cells.replaced))

@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from denograd_jax import rules
+from denograd_jax._core._prepare import prepare
 from denograd_jax._core._refiner import refiner
 from denograd_jax._types import Model
 from denograd_jax.errors import DataError
-from denograd_jax.layouts import Data, Layout
+from denograd_jax.layouts import Data, Layout, Windows
 from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
 
-__all__ = ["Density", "density_of"]
+__all__ = ["Density", "density_of", "residual_covariance", "score_of"]
 
 JITTER = 1e-6
 """Least eigenvalue of the residuals' correlation: columns that are equal, or sums of others, have a
@@ -53,21 +55,60 @@ def density_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Density:
     Raises:
         DataError: A target is never observed behind a window.
     """
+    covariance = residual_covariance(model, layout, arrays)
+    whole = gaussian(model, covariance)
+    return Density(whole, covariance, *score_of(whole, layout, arrays))
+
+
+def residual_covariance(
+    model: Model, layout: Layout, arrays: Sequence[Any]
+) -> NDArray[np.float64]:
+    """The covariance of a model's residuals, `(q, q)`; arguments and errors as by `density_of`."""
     plain = refiner(model, rule=rules.tweedie(0.0), layout=layout)
     state = plain.init(*arrays)
     _, info = plain.step(model.params, state)
     observed = np.asarray(_observed(layout, state.data, len(info.valid)) & info.valid[:, None])
-    covariance = _covariance(np.asarray(info.residual, np.float64), observed)
-    whole = gaussian(model, covariance)
-    complete = observed.any(axis=1) == observed.all(axis=1)
-    loss = gaussian_nll if complete.all() else incomplete_gaussian_nll
+    return _covariance(np.asarray(info.residual, np.float64), observed)
+
+
+def score_of(
+    model: Model,
+    layout: Layout,
+    arrays: Sequence[Any],
+    *,
+    x_weight: ArrayLike = 1.0,
+    y_weight: ArrayLike = 1.0,
+) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+    """The gradient of the data's log-density by x and y, shaped as these.
+
+    Args:
+        model: Made by `models.gaussian`.
+        layout: How instances are cut.
+        arrays: Arguments of `Refiner.init`, without noise.
+        x_weight: What instances say of their inputs counts so much; see `rules.tweedie`.
+        y_weight: The same of their targets.
+
+    Returns:
+        Its two parts, 0 at cells that may not move; None for y where the targets are columns of x.
+    """
     # The posterior mean with noise of 1 is one score away from the data.
-    ascent = refiner(whole, rule=rules.tweedie(1.0), layout=layout, loss=loss)
+    rule = rules.tweedie(1.0, x_weight=x_weight, y_weight=y_weight)
+    incomplete = misses_targets(layout, prepare(layout, *arrays))
+    loss = incomplete_gaussian_nll if incomplete else gaussian_nll
+    ascent = refiner(model, rule=rule, layout=layout, loss=loss)
     state = ascent.init(*arrays)
-    moved, _ = ascent.step(whole.params, state)
+    moved, _ = ascent.step(model.params, state)
     x, y = np.asarray(state.data.x), state.data.y
     score_y = None if y is None else np.asarray(moved.data.y) - np.asarray(y)
-    return Density(whole, covariance, np.asarray(moved.data.x) - x, score_y)
+    return np.asarray(moved.data.x) - x, score_y
+
+
+def misses_targets(layout: Layout, data: Data) -> bool:
+    """Whether a value is missing that an instance may have as its target."""
+    if data.observed_y is not None:
+        return not bool(data.observed_y.all())
+    assert isinstance(layout, Windows)
+    return not bool(data.observed_x[:, jnp.array(layout.target_columns)].all())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it

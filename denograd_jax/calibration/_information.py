@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from denograd_jax._core._instances import Linearisation, batch_gradients
 from denograd_jax._core._prepare import prepare
 from denograd_jax._core._sweep import sweep_with
 from denograd_jax._types import Model
+from denograd_jax.calibration._density import misses_targets
 from denograd_jax.errors import ModelError
 from denograd_jax.layouts import Data, Layout, Windows
 from denograd_jax.models import GaussianParams, gaussian_nll
@@ -34,7 +36,14 @@ class Information(NamedTuple):
     y: NDArray[np.floating] | None
 
 
-def information_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Information:
+def information_of(
+    model: Model,
+    layout: Layout,
+    arrays: Sequence[Any],
+    *,
+    x_weight: ArrayLike = 1.0,
+    y_weight: ArrayLike = 1.0,
+) -> Information:
     r"""The second derivative of -log p of the whole data by each cell, as Gauss-Newton takes it.
 
     .. math:: h = \sum_w \operatorname{diag}(G_w^T P G_w), \qquad G_w = (f'(x_w), -I)
@@ -54,6 +63,8 @@ def information_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Infor
         model: Made by `models.gaussian`.
         layout: How instances are cut.
         arrays: Arguments of `Refiner.init`, without noise.
+        x_weight: What instances say of their inputs counts so much; see `rules.tweedie`.
+        y_weight: The same of their targets.
 
     Raises:
         ModelError: The model is of no density, or does not fit the targets.
@@ -84,19 +95,12 @@ def information_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Infor
         model.predict,
         model.predict_batch,
         layout,
-        _misses_targets(layout, data),
+        misses_targets(layout, data),
         model.params,
+        {"x": x_weight, "y": y_weight},
         data,
     )
     return Information(np.asarray(x), None if y is None else np.asarray(y))
-
-
-def _misses_targets(layout: Layout, data: Data) -> bool:
-    """Whether a value is missing that an instance may have as its target."""
-    if data.observed_y is not None:
-        return not bool(data.observed_y.all())
-    assert isinstance(layout, Windows)
-    return not bool(data.observed_x[:, jnp.array(layout.target_columns)].all())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -106,14 +110,16 @@ def _curvature(
     layout: Any,
     incomplete: bool,
     params: GaussianParams,
+    weights: dict[str, ArrayLike],
     data: Data,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Every instance's share, added up as moves are."""
     gradients = batch_gradients(predict, predict_batch, gaussian_nll, labels=False, jacobian=True)
     share = _share_of_observed if incomplete else _share
     rule = Rule({}, share, consensus="sum", takes_labels=False, jacobian=True)
-    matrices = {name: getattr(params, name).astype(data.x.dtype) for name in _MATRICES}
-    found = sweep_with(gradients, rule, layout)(params, matrices, data)
+    numbers = {name: getattr(params, name) for name in _MATRICES} | weights
+    numbers = {name: jnp.asarray(number, data.x.dtype) for name, number in numbers.items()}
+    found = sweep_with(gradients, rule, layout)(params, numbers, data)
     curvature: tuple[jax.Array, jax.Array | None] = layout.corrections(data, found.sums, "sum")
     return curvature
 
@@ -121,22 +127,23 @@ def _curvature(
 _MATRICES = "covariance", "precision"
 
 
-def _share(matrices: dict[str, jax.Array], g: Linearisation) -> Move:
+def _share(numbers: dict[str, jax.Array], g: Linearisation) -> Move:
     """`diag(G' P G)`, by input and by target."""
-    return _diagonal(matrices["precision"], g)
+    return _diagonal(numbers["precision"], numbers, g)
 
 
-def _share_of_observed(matrices: dict[str, jax.Array], g: Linearisation) -> Move:
+def _share_of_observed(numbers: dict[str, jax.Array], g: Linearisation) -> Move:
     """The same; what is missing has zeros in the Jacobian, and is made to have no correlation."""
     observed = g.jacobian_y != 0
     both = observed[:, None] & observed[None, :]
-    covariance = matrices["covariance"]
+    covariance = numbers["covariance"]
     marginal = jnp.where(both, covariance, jnp.eye(len(covariance), dtype=covariance.dtype))
-    return _diagonal(jnp.linalg.inv(marginal), g)
+    return _diagonal(jnp.linalg.inv(marginal), numbers, g)
 
 
-def _diagonal(precision: jax.Array, g: Linearisation) -> Move:
+def _diagonal(precision: jax.Array, weights: dict[str, jax.Array], g: Linearisation) -> Move:
     by_x = g.jacobian_x.reshape(len(precision), -1)
     weighted = jnp.matmul(precision, by_x, precision=jax.lax.Precision.HIGHEST)
     x = jnp.sum(by_x * weighted, axis=0).reshape(g.x.shape)
-    return Move(x, jnp.diag(precision) * g.jacobian_y**2, jnp.ones_like(g.loss))
+    y = jnp.diag(precision) * g.jacobian_y**2
+    return Move(weights["x"] * x, weights["y"] * y, jnp.ones_like(g.loss))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax.calibration._nugget import nugget_bounds
+from denograd_jax.calibration._nugget import Nugget, nugget_bounds
 
 __all__ = ["series_noise"]
 
@@ -15,6 +15,10 @@ TWICE = 2.0
 if the best guess is that much."""
 FIRM = 0.35
 """Least share of the best guess that is there for sure, in a channel noisy unlike the others."""
+FIRM_IN_QUIET = 0.5
+"""The same of a guess from quiet times alone."""
+ENOUGH_BLOCKS = 32
+"""Of which the quieter half is looked at."""
 STEADY = 0.8
 """Least share of it that is there in quiet times."""
 MOSTLY_NOISE = 0.5
@@ -33,7 +37,10 @@ def series_noise(
 
     White noise has no part that is not seen in two places, so that both are bounds: the channel's
     nugget; and what all other cells, before, behind and beside, leave unexplained of a cell,
-    score / precision (for a Gaussian density), in the series' quietest tenth.
+    score / precision (for a Gaussian density), in the series' quietest tenth. The nugget is taken
+    of the whole channel, or of the blocks of a day's length that vary least, the quieter half,
+    whichever says more for sure: where a channel moves in bursts, as rain does, the whole says
+    nothing.
     Of the nugget the best guess is taken, but no more than twice what it is at least. Beyond the
     median channel that counts only if the guess is nearly certain, and about as large in quiet
     times: else a channel that changes from step to step by itself would be taken for a noisy one.
@@ -56,13 +63,43 @@ def series_noise(
         based on optimal smoothing and minimum statistics". Leaving one cell out: Besag 1975. Why
         less than twice: risk by Stein's unbiased estimate, 1981.
     """
-    best, least, firm = nugget_bounds(z, segments)
+    (best, least, firm), enough = _nuggets(z, segments)
     quiet = _quiet(z, score, precision, segments, span)
     bound = np.minimum(np.minimum(best, TWICE * least), quiet)
     bound[(bound < IDENTIFIED) | (best > MOSTLY_NOISE * _variance(z))] = 0
-    certain = (firm >= FIRM * best) & (quiet >= STEADY * best)
+    certain = (firm >= enough * best) & (quiet >= STEADY * best)
     found: NDArray[np.float64] = np.where(certain, bound, np.minimum(bound, np.median(bound)))
     return found
+
+
+def _nuggets(
+    z: NDArray[np.float64], segments: NDArray[np.generic]
+) -> tuple[Nugget, NDArray[np.float64]]:
+    """The nuggets, and what share of each must be there for sure, `(C,)`."""
+    whole = np.array(nugget_bounds(z, segments))
+    blocks = _blocks(segments)
+    if len(blocks) < ENOUGH_BLOCKS:
+        return Nugget(*whole), np.full(z.shape[1], FIRM)
+    quiet = np.stack([_of_quieter_half(channel[blocks]) for channel in z.T], axis=1)
+    more = quiet[1] > whole[1]
+    return Nugget(*np.where(more, quiet, whole)), np.where(more, FIRM_IN_QUIET, FIRM)
+
+
+def _blocks(segments: NDArray[np.generic]) -> NDArray[np.intp]:
+    """Rows of the blocks that segments are cut into, without what is left over, `(n, BLOCK)`."""
+    borders = np.flatnonzero(segments[1:] != segments[:-1]) + 1
+    pieces = np.split(np.arange(len(segments)), borders)
+    cut = [piece[: len(piece) // BLOCK * BLOCK].reshape(-1, BLOCK) for piece in pieces]
+    return np.concatenate(cut)
+
+
+def _of_quieter_half(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bounds of one channel's nugget, `(3,)`, from the blocks `(n, BLOCK)` that vary least."""
+    blocks = blocks[(~np.isnan(blocks)).sum(axis=1) > BLOCK // 2]
+    order = np.argsort(np.nanvar(blocks, axis=1), kind="stable")
+    half = blocks[np.sort(order[: len(blocks) // 2])]
+    found = nugget_bounds(half.ravel(), np.repeat(np.arange(len(half)), BLOCK))
+    return np.array(found)[:, 0]
 
 
 def _variance(z: NDArray[np.float64]) -> NDArray[np.float64]:
