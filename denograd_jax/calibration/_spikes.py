@@ -1,16 +1,24 @@
-"""Cells of a series that are spikes, not signal: found by a robust autoregression, and replaced."""
+"""Cells and rows of a series that are off, not signal: found by a robust autoregression."""
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from denograd_jax.calibration._autoregression import (
+    ORDER,
+    Pair,
+    alone,
+    filled,
+    fit_both,
+    residual_of,
+    usable_steps,
+    variance_of_rows,
+)
 from denograd_jax.errors import ShapeError
 
 __all__ = ["Spikes", "spikes"]
 
-ORDER = 3
-RIDGE = 1.0
 FEWEST_ROWS_PER_WEIGHT = 5
 WIDE = (10.0, 5.0, 5.0, 5.0)
 """Robust standard deviations from which on a cell is left out of the fit, round by round."""
@@ -34,6 +42,10 @@ UNEVEN = 2.5
 ALIKE = 2.5
 """Spikes are up to so many times the median spike: one gross value tells nothing of others."""
 NEAR = 1.3
+ROWS_APART = 1.0
+"""Least size of what most columns of a noisy row are off by, in robust standard deviations."""
+ROUNDS = 6
+"""Of looking for noisy rows: beside those known by then others are seen to be off."""
 MATCHED = 0.5
 """Least number of spikes that point the other way, of about the same size (up to NEAR times), for
 each that points one way: else most of these are true peaks."""
@@ -44,31 +56,11 @@ class Spikes(NamedTuple):
 
     Attributes:
         values: The series with spikes replaced, in the units given, `(T, C)`; NaN is missing still.
-        found: Cells that are spikes, `(T, C)`.
+        found: Cells that are spikes, or stand in noisy rows, `(T, C)`.
     """
 
     values: NDArray[np.float64]
     found: NDArray[np.bool_]
-
-
-class _Process(NamedTuple):
-    """A vector autoregression.
-
-    Attributes:
-        bias: `(C,)`.
-        weights: Of the values k + 1 steps before, `(K, C, C)`: input, output.
-        precision: Of the residuals, `(C, C)`.
-        usable: Steps that have all the values before them in their segment, `(T,)`.
-    """
-
-    bias: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    usable: NDArray[np.bool_]
-
-
-_Pair: TypeAlias = tuple[_Process, _Process]
-"""Of a series, and of it in reverse: each knows nothing of where the other ends."""
 
 
 def spikes(series: ArrayLike, segments: ArrayLike | None = None) -> Spikes:
@@ -82,6 +74,13 @@ def spikes(series: ArrayLike, segments: ArrayLike | None = None) -> Spikes:
     leaves them empty once in 100,000 times; (2) point up about as often as down, since peaks of
     rain, wind or prices point one way; so (3) there are seven or more on either side: a single
     gross error is not judged. What is found is replaced by its joint expectation given all others.
+
+    Rows are judged too, by what most of their columns are off by at least, in units of what is
+    usual there, by the same three rules: noise that is in some rows only leaves the others between
+    nothing and a size that hardly varies, since it is a median. A column of such a row goes to its
+    expectation only as far as the rows found are further off it than others would be:
+    :math:`1 - u / d`, d being the mean square of how far they are, and u the variance of a row
+    given all others.
 
     The autoregression is refitted with what stands out left out, four times.
 
@@ -118,16 +117,20 @@ def spikes(series: ArrayLike, segments: ArrayLike | None = None) -> Spikes:
     labels = np.zeros(len(given), int) if segments is None else np.asarray(segments)
     mean, scale = _moments(given)
     z = (given - mean) / scale
-    usable = _usable(labels)
+    usable = usable_steps(labels)
     weights = 1 + ORDER * z.shape[1]
     if usable.sum() < FEWEST_ROWS_PER_WEIGHT * weights:
         return Spikes(given.copy(), np.zeros(given.shape, bool))
     start, apart, spread = _robust(z, usable)
     least, most = _sizes(apart, spread, _median_steps(z, labels))
-    found = np.stack([matched(*column) for column in zip(apart.T, least, most, strict=True)]).T
+    cells = np.stack([matched(*column) for column in zip(apart.T, least, most, strict=True)]).T
+    rows = _noisy_rows(z, start, usable)
+    found = (cells | rows[:, None]) & ~np.isnan(z)
     if not found.any():
         return Spikes(given.copy(), found)
     cleaned = _replaced(z, start, found, usable)
+    part = _noise_of(rows, z, cleaned, usable)
+    cleaned = np.where(rows[:, None] & ~cells, z + part * (cleaned - z), cleaned)
     return Spikes(np.where(found, cleaned * scale + mean, given), found)
 
 
@@ -138,13 +141,6 @@ def _moments(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.fl
     mean = np.where(seen, z, 0).sum(axis=0) / count
     scale = np.sqrt((np.where(seen, z - mean, 0) ** 2).sum(axis=0) / count)
     return mean, np.where(scale > 0, scale, 1)
-
-
-def _usable(segments: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Steps with ORDER of them before in the same segment; of one, all neighbours are equal."""
-    changes = np.r_[True, segments[1:] != segments[:-1]]
-    begins = np.maximum.accumulate(np.where(changes, np.arange(len(segments)), 0))
-    return np.arange(len(segments)) - begins >= ORDER
 
 
 def _robust(
@@ -160,34 +156,27 @@ def _robust(
         pair, three = _differences(z, x, usable)
         suspect = np.abs(_apart(three)) > wide * _spread(three[0])
         guess = np.clip(np.where(missing, x, z - three[0]), -FARTHEST, FARTHEST)
-        x = _filled(pair, np.where(suspect | missing, guess, z), suspect | missing, steps=10)
+        x = filled(pair, np.where(suspect | missing, guess, z), suspect | missing, steps=10)
     _, three = _differences(z, x, usable)
     return x, _apart(three), _spread(three[0])
 
 
 def _differences(
     z: NDArray[np.float64], x: NDArray[np.float64], usable: NDArray[np.bool_]
-) -> tuple[_Pair, NDArray[np.float64]]:
+) -> tuple[Pair, NDArray[np.float64]]:
     """Processes fitted to x; z less its expectation given all others, past, and future of x.
 
     The latter `(3, T, C)`. At the ends of a segment, where there is no past or no future, the other
     one counts twice; where there is neither, they are 0.
     """
-    pair = _fit_both(x, usable)
+    pair = fit_both(x, usable)
     forward, backward = pair
     has_past, has_future = usable[:, None], backward.usable[::-1, None]
-    given_all = np.where(has_past, _alone(forward, x), _alone(backward, x[::-1])[::-1])
-    past, future = _residual(forward, x), _residual(backward, x[::-1])[::-1]
+    given_all = np.where(has_past, alone(forward, x), alone(backward, x[::-1])[::-1])
+    past, future = residual_of(forward, x), residual_of(backward, x[::-1])[::-1]
     past, future = np.where(has_past, past, future), np.where(has_future, future, past)
     three = z - x + np.stack([given_all, past, future])
     return pair, np.where(has_past | has_future, three, 0)
-
-
-def _alone(process: _Process, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each cell of x, less its expectation given all others, `(T, C)`."""
-    information = _information(process)
-    score = _score(process, _residual(process, x))
-    return -np.where(information > 0, score, 0) / np.where(information > 0, information, 1)
 
 
 def _apart(three: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,12 +186,6 @@ def _apart(three: NDArray[np.float64]) -> NDArray[np.float64]:
     alike = (three > 0).all(axis=0) | (three < 0).all(axis=0)
     alike &= least >= AGREEING * size.max(axis=0)
     return np.where(alike, np.sign(three[0]) * least, 0)
-
-
-def _backward(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The same of the series in reverse: a step is usable if the one ORDER behind it is."""
-    reverse: NDArray[np.bool_] = np.r_[usable[ORDER:], np.zeros(ORDER, bool)][::-1]
-    return reverse
 
 
 def _spread(difference: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -289,6 +272,53 @@ def between(
     return np.searchsorted(side, high) - np.searchsorted(side, low)
 
 
+def _noisy_rows(
+    z: NDArray[np.float64],
+    start: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Rows of which most columns are off, `(T,)`; `start` is z without what stands out."""
+    rows = np.zeros(len(z), bool)
+    if z.shape[1] == 1:
+        return rows  # a row is a cell
+    x = start
+    for _ in range(ROUNDS):
+        pair, three = _differences(z, x, usable)
+        size = _size_of_rows(_apart(three) / _spread(three[0]))
+        more = rows | matched(size, *_gap(size, ROWS_APART, 0))
+        if (more == rows).all():
+            break
+        rows = more
+        x = filled(pair, x, rows[:, None] | np.isnan(z), steps=10)
+    return rows
+
+
+def _size_of_rows(apart: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What more than half of the columns are off by at least, with the sign of most, `(T,)`."""
+    columns = apart.shape[1]
+    size = np.sort(np.abs(apart), axis=1)[:, columns - 1 - columns // 2]
+    up = np.sign(apart).sum(axis=1)
+    furthest = np.take_along_axis(apart, np.abs(apart).argmax(axis=1)[:, None], axis=1)[:, 0]
+    signed: NDArray[np.float64] = size * np.sign(np.where(up == 0, furthest, up))
+    return signed
+
+
+def _noise_of(
+    rows: NDArray[np.bool_],
+    z: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Part of what these rows are off by that is noise, `(C,)`."""
+    off = (z - expected)[rows]
+    known = ~np.isnan(off)
+    squares = np.where(known, off, 0) ** 2
+    mean = squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    usual = variance_of_rows(fit_both(expected, usable)[0])
+    part: NDArray[np.float64] = np.clip(1 - usual / np.maximum(mean, 1e-12), 0, 1)
+    return part
+
+
 def _replaced(
     z: NDArray[np.float64],
     start: NDArray[np.float64],
@@ -299,88 +329,5 @@ def _replaced(
     unknown = found | np.isnan(z)
     x = np.where(unknown, start, z)
     for _ in range(POLISH):
-        x = _filled(_fit_both(x, usable), x, unknown, steps=30)
-    return x
-
-
-def _fit_both(x: NDArray[np.float64], usable: NDArray[np.bool_]) -> _Pair:
-    return _fit(x, usable), _fit(x[::-1], _backward(usable))
-
-
-def _fit(x: NDArray[np.float64], usable: NDArray[np.bool_]) -> _Process:
-    """By least squares."""
-    rows, channels = np.flatnonzero(usable), x.shape[1]
-    inputs = np.concatenate(
-        [np.ones((len(rows), 1)), *(x[rows - lag] for lag in range(1, ORDER + 1))], axis=1
-    )
-    gram = inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1])
-    weights = np.linalg.solve(gram, inputs.T @ x[rows])
-    residual = x[rows] - inputs @ weights
-    covariance = residual.T @ residual / len(rows)
-    scale = np.sqrt(np.diag(covariance)) + 1e-6
-    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    # Equal columns have a singular covariance.
-    precision = (vectors / np.maximum(values, 1e-6)) @ vectors.T / np.outer(scale, scale)
-    return _Process(weights[0], weights[1:].reshape(ORDER, channels, channels), precision, usable)
-
-
-def _residual(
-    process: _Process, x: NDArray[np.float64], *, bias: bool = True
-) -> NDArray[np.float64]:
-    """`(T, C)`; 0 at steps that are not usable."""
-    residual = x - process.bias if bias else x.copy()
-    for lag, weights in enumerate(process.weights, 1):
-        residual[lag:] -= x[:-lag] @ weights
-    residual[~process.usable] = 0
-    return residual
-
-
-def _score(process: _Process, residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gradient of the log-density, `(T, C)`."""
-    pull = residual @ process.precision
-    score = -pull
-    for lag, weights in enumerate(process.weights, 1):
-        score[:-lag] += pull[lag:] @ weights.T
-    return score
-
-
-def _information(process: _Process) -> NDArray[np.float64]:
-    """Diagonal of the precision of all cells together, `(T, C)`; 0 where no step has a say."""
-    usable = process.usable[:, None].astype(np.float64)
-    information = usable * np.diag(process.precision)
-    for lag, weights in enumerate(process.weights, 1):
-        each = np.einsum("io,op,ip->i", weights, process.precision, weights)
-        information[:-lag] += usable[lag:] * each
-    return information
-
-
-def _filled(
-    pair: _Pair, x: NDArray[np.float64], unknown: NDArray[np.bool_], steps: int
-) -> NDArray[np.float64]:
-    """Unknown cells by their joint expectation given all others: conjugate gradients."""
-    forward, backward = pair
-    information = _information(forward) + _information(backward)[::-1]
-    unknown = unknown & (information > 0)
-    if not unknown.any():
-        return x
-
-    def pull(values: NDArray[np.float64], *, bias: bool) -> NDArray[np.float64]:
-        score = _score(forward, _residual(forward, values, bias=bias))
-        score += _score(backward, _residual(backward, values[::-1], bias=bias))[::-1]
-        return np.where(unknown, score, 0)
-
-    scale = np.where(unknown, information, 1)
-    left = pull(x, bias=True)
-    direction = left / scale
-    size = first = float((left * direction).sum())
-    x = x.copy()
-    for _ in range(steps):
-        if size <= 1e-8 * first:
-            break
-        change = -pull(direction, bias=False)
-        length = size / float((direction * change).sum())
-        x += length * direction
-        left -= length * change
-        size, before = float((left * left / scale).sum()), size
-        direction = left / scale + size / before * direction
+        x = filled(fit_both(x, usable), x, unknown, steps=30)
     return x
