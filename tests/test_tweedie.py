@@ -117,9 +117,10 @@ def test_the_noise_scale_is_a_multiple_of_the_known_noise_and_is_traced(x64, rng
     model = models.gaussian(Model(autoregression, phi), [[1.0]])
     r = refiner(model, rule=rules.tweedie(0.6), layout=layout, loss=models.gaussian_nll)
     state = r.init(z)
+    numbers = state.hyperparameters
 
     def refined(scale):
-        moved, _ = r.step(model.params, state._replace(hyperparameters={"noise_scale": scale}))
+        moved, _ = r.step(model.params, state._replace(hyperparameters=numbers | {"noise_scale": scale}))
         return moved.data.x
 
     np.testing.assert_allclose(jax.jit(refined)(0.6), both[0], rtol=1e-12)

@@ -13,6 +13,7 @@ from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Model
 from denograd_jax.calibration import (
+    excess_of,
     expected_gain,
     residual_covariance,
     score_of,
@@ -41,6 +42,8 @@ class FoundNoise(NamedTuple):
             it as an input, and those that have it as a target.
         precision: Minus the slope of what counts of the score, on average, `(n,)`.
         squared_score: The mean square of that, `(n,)`.
+        excess: How much more the whole score goes with that than its slope says, `(n,)`: 0 if the
+            density is right, more where it was fitted to the noise of the same data; at most 1.
     """
 
     likely: NDArray[np.float64]
@@ -49,6 +52,7 @@ class FoundNoise(NamedTuple):
     counts: NDArray[np.float64]
     precision: NDArray[np.float64]
     squared_score: NDArray[np.float64]
+    excess: NDArray[np.float64]
 
     @property
     def variance(self) -> NDArray[np.float64]:
@@ -124,6 +128,7 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
         counts=counts,
         precision=precision,
         squared_score=_mean(score**2, observed),
+        excess=excess_of(_mean(score * parts.sum(axis=0), observed), precision),
     )
 
 

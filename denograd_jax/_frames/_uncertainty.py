@@ -10,7 +10,7 @@ from denograd_jax._frames._noise_found import FoundNoise, without_spikes
 from denograd_jax._frames._reading import Reading
 from denograd_jax._frames._row_density import RowDensity
 from denograd_jax._types import Model
-from denograd_jax.calibration import error_after, information_of, score_of
+from denograd_jax.calibration import error_after, excess_of, information_of, score_of
 from denograd_jax.errors import UnsupportedError
 from denograd_jax.models import gaussian
 
@@ -30,11 +30,14 @@ class Cells(NamedTuple):
         precision: Minus its derivative by the same cell; its inverse is the variance of the cell
             given all others.
         replaced: Cells that stood out as spikes; the density is of what stands in for them.
+        excess: By how much the squared score exceeds the precision, since the density was fitted to
+            the same data, as a part of it, `(n,)`.
     """
 
     score: Floats
     precision: Floats
     replaced: NDArray[np.bool_]
+    excess: Floats
 
 
 def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> Cells:
@@ -50,6 +53,8 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     if isinstance(noise, RowDensity):
         cleaned = noise.without_spikes(reading, movable)
         score, precision = noise.curvature(cleaned)
+        seen = ~np.isnan(values)
+        excess = excess_of((seen * score**2).sum(axis=0), (seen * precision.clip(0)).sum(axis=0))
     else:
         cleaned = without_spikes(reading, movable)
         problem = cleaned.pose(movable)
@@ -59,9 +64,10 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
         columns = values.shape[1]
         score = problem.to_table(*said, columns)
         precision = problem.to_table(found.x, found.y, columns)
+        excess = noise.excess
     replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
     gone = np.isnan(values)
-    return Cells(np.where(gone, np.nan, score), np.where(gone, np.nan, precision), replaced)
+    return Cells(np.where(gone, np.nan, score), np.where(gone, np.nan, precision), replaced, excess)
 
 
 def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
@@ -79,9 +85,7 @@ def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
         noise: Best guess of that variance, of the same shape.
     """
     h = np.maximum(cells.precision, 0)
-    squares, curvature = (np.nansum(a, axis=0) for a in (cells.score**2, h))
-    excess = np.clip(squares / np.maximum(curvature, 1e-12) - 1, 0, 1)
-    error = error_after(noise, taken, h * (1 - excess), h * (1 + excess))
+    error = error_after(noise, taken, h * (1 - cells.excess), h * (1 + cells.excess))
     return np.where(cells.replaced, 1 / np.maximum(h, 1), np.minimum(error, noise))
 
 

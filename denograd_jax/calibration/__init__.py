@@ -15,6 +15,7 @@ from denograd_jax.calibration._row_spikes import row_spikes
 from denograd_jax.calibration._spikes import Spikes, spikes
 from denograd_jax.calibration._strength import (
     error_after,
+    excess_of,
     expected_gain,
     weights_of_parts,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "covariance_of_rows",
     "density_of",
     "error_after",
+    "excess_of",
     "expected_cells",
     "expected_gain",
     "information_of",

@@ -17,6 +17,8 @@ FIRM = 0.35
 """Least share of the best guess that is there for sure, in a channel noisy unlike the others."""
 FIRM_IN_QUIET = 0.5
 """The same of a guess from quiet times alone."""
+LEFT_IN_HALF = 0.7675
+"""Of the variance of white noise, in the half of all blocks where it varies least."""
 ENOUGH_BLOCKS = 32
 """Of which the quieter half is looked at."""
 STEADY = 0.8
@@ -98,8 +100,9 @@ def _of_quieter_half(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     blocks = blocks[(~np.isnan(blocks)).sum(axis=1) > BLOCK // 2]
     order = np.argsort(np.nanvar(blocks, axis=1), kind="stable")
     half = blocks[np.sort(order[: len(blocks) // 2])]
-    found = nugget_bounds(half.ravel(), np.repeat(np.arange(len(half)), BLOCK))
-    return np.array(found)[:, 0]
+    found = np.array(nugget_bounds(half.ravel(), np.repeat(np.arange(len(half)), BLOCK)))[:, 0]
+    found[0] /= LEFT_IN_HALF
+    return found
 
 
 def _variance(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import lsq_linear
 
-__all__ = ["error_after", "expected_gain", "weights_of_parts"]
+__all__ = ["error_after", "excess_of", "expected_gain", "weights_of_parts"]
 
 SINGULAR = 1e-6
 """Added to the correlation of parts: two may be the same."""
@@ -42,6 +42,17 @@ def expected_gain(
     v = np.asarray(noise, np.float64)
     left = error_after(v, taken, precision, squared_score).sum()
     return float(max(1 - np.sqrt(left / v.sum()), 0)) if v.sum() > 0 else 0.0
+
+
+def excess_of(squares: ArrayLike, slopes: ArrayLike) -> NDArray[np.float64]:
+    """By how much a score is larger than its slope says, as a part of that, from 0 to 1.
+
+    Args:
+        squares: Mean square of the score; of a part of it, the mean product with the whole.
+        slopes: Minus the mean derivative of the same by its own cell.
+    """
+    slope = np.maximum(np.asarray(slopes, np.float64), 1e-12)
+    return np.clip(np.asarray(squares, np.float64) / slope - 1, 0, 1)
 
 
 def weights_of_parts(slopes: ArrayLike, products: ArrayLike) -> NDArray[np.float64]:
