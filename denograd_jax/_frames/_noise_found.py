@@ -34,8 +34,9 @@ class FoundNoise(NamedTuple):
     """What a series says of its noise, in standardised units.
 
     Attributes:
-        likely: Variance of each column's noise, `(n,)`, spikes aside; 0 where it cannot be told
-            from signal.
+        variance: What is taken for the variance of each column's noise, `(n,)`, spikes aside; 0
+            where it cannot be told from signal.
+        likely: Best guess of that variance, `(n,)`.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
         spikes: How many cells of each column are spikes, `(n,)`.
         counts: What of a cell's score counts, from 0 to 1, `(2, n)`: what the windows say that have
@@ -46,6 +47,7 @@ class FoundNoise(NamedTuple):
             density is right, more where it was fitted to the noise of the same data; at most 1.
     """
 
+    variance: NDArray[np.float64]
     likely: NDArray[np.float64]
     covariance: NDArray[np.float64]
     spikes: NDArray[np.intp]
@@ -55,14 +57,9 @@ class FoundNoise(NamedTuple):
     excess: NDArray[np.float64]
 
     @property
-    def variance(self) -> NDArray[np.float64]:
-        """What is taken for the noise's, `(n,)`."""
-        return self.likely
-
-    @property
     def scale(self) -> NDArray[np.float64]:
-        """Likely standard deviation of the noise, `(1, n)`."""
-        return np.sqrt(self.likely)[None]
+        """Standard deviation of the noise as far as it is believed, `(1, n)`."""
+        return np.sqrt(self.variance)[None]
 
     def weights(self, problem: Problem) -> dict[str, NDArray[np.float64]]:
         """What counts of the score, as `rules.tweedie` takes it."""
@@ -117,11 +114,12 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
     counts = _counts(parts, slopes, observed)
     score, precision = (counts[:, None] * parts).sum(axis=0), (counts * slopes).sum(axis=0)
     order = timeline.order
-    likely = series_noise(
+    variance, likely = series_noise(
         table.standardised()[order], score[order], precision, timeline.segments, layout.span
     )
     replaced = np.nan_to_num(table.values) != np.nan_to_num(given.table.values)
     return FoundNoise(
+        variance=np.where(table.movable, variance, 0),
         likely=np.where(table.movable, likely, 0),
         covariance=covariance,
         spikes=replaced.sum(axis=0),

@@ -8,7 +8,7 @@ from denograd_jax.calibration._density import (
 )
 from denograd_jax.calibration._filling import covariance_of_rows, expected_cells
 from denograd_jax.calibration._information import Information, information_of
-from denograd_jax.calibration._noise_scales import series_noise
+from denograd_jax.calibration._noise_scales import SeriesNoise, series_noise
 from denograd_jax.calibration._nugget import nugget
 from denograd_jax.calibration._row_noise import RowNoise, mixture_size, row_noise
 from denograd_jax.calibration._row_spikes import row_spikes
@@ -24,6 +24,7 @@ __all__ = [
     "Density",
     "Information",
     "RowNoise",
+    "SeriesNoise",
     "Spikes",
     "covariance_of_rows",
     "density_of",

@@ -1,11 +1,13 @@
 """How much of a series is noise, channel by channel, by several bounds that must all hold."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax.calibration._nugget import Nugget, nugget_bounds
 
-__all__ = ["series_noise"]
+__all__ = ["SeriesNoise", "series_noise"]
 
 BLOCK = 24
 QUIET = 0.1
@@ -28,13 +30,26 @@ MOSTLY_NOISE = 0.5
 IDENTIFIED = 1e-4
 
 
+class SeriesNoise(NamedTuple):
+    """What `series_noise` found, in squared units of the series.
+
+    Attributes:
+        variance: What may be taken off as the noise's, `(C,)`; 0 where nothing tells it from the
+            signal.
+        likely: Best guess of what there is of it, `(C,)`: at least as much.
+    """
+
+    variance: NDArray[np.float64]
+    likely: NDArray[np.float64]
+
+
 def series_noise(
     z: NDArray[np.float64],
     score: NDArray[np.floating],
     precision: NDArray[np.float64],
     segments: NDArray[np.generic],
     span: int,
-) -> NDArray[np.float64]:
+) -> SeriesNoise:
     r"""The variance of each channel's noise, or 0 where nothing tells it from the signal.
 
     White noise has no part that is not seen in two places, so that both are bounds: the channel's
@@ -58,7 +73,7 @@ def series_noise(
             of it at most, are not judged.
 
     Returns:
-        Variances `(C,)`, in squared units of z.
+        `SeriesNoise`, in squared units of z.
 
     Source:
         The nugget: see `nugget`. Quiet times: Martin 2001, "Noise power spectral density estimation
@@ -67,11 +82,12 @@ def series_noise(
     """
     (best, least, firm), enough = _nuggets(z, segments)
     quiet = _quiet(z, score, precision, segments, span)
-    bound = np.minimum(np.minimum(best, TWICE * least), quiet)
+    guess = np.minimum(np.where(enough == FIRM_IN_QUIET, best / LEFT_IN_HALF, best), quiet)
+    bound = np.minimum(guess, TWICE * least)
     bound[(bound < IDENTIFIED) | (best > MOSTLY_NOISE * _variance(z))] = 0
     certain = (firm >= enough * best) & (quiet >= STEADY * best)
-    found: NDArray[np.float64] = np.where(certain, bound, np.minimum(bound, np.median(bound)))
-    return found
+    variance = np.where(certain, bound, np.minimum(bound, np.median(bound)))
+    return SeriesNoise(variance, np.clip(guess, variance, TWICE * variance))
 
 
 def _nuggets(
@@ -100,8 +116,9 @@ def _of_quieter_half(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     blocks = blocks[(~np.isnan(blocks)).sum(axis=1) > BLOCK // 2]
     order = np.argsort(np.nanvar(blocks, axis=1), kind="stable")
     half = blocks[np.sort(order[: len(blocks) // 2])]
-    found = np.array(nugget_bounds(half.ravel(), np.repeat(np.arange(len(half)), BLOCK)))[:, 0]
-    found[0] /= LEFT_IN_HALF
+    found: NDArray[np.float64] = np.array(
+        nugget_bounds(half.ravel(), np.repeat(np.arange(len(half)), BLOCK))
+    )[:, 0]
     return found
 
 
