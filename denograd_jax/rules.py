@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Consensus: TypeAlias = Literal["visits", "votes", "sum"]
-Hyperparameters: TypeAlias = dict[str, ArrayLike]
+Hyperparameters: TypeAlias = dict[str, jax.Array | float]
 Gate: TypeAlias = Callable[[Target, Scalar], Scalar]
 """`gate(residual, tolerance)`: the weight of an instance's move, from 0 (stay) to 1."""
 
@@ -339,8 +339,9 @@ def orthogonal_distance(
 
 def _score_move(h: dict[str, jax.Array], g: AnyGradients) -> Move:
     factor = -(h["noise_scale"] ** 2)
-    x, y = factor * h["x_weight"] * g.x, factor * h["y_weight"] * g.y
-    return Move(x, y, jnp.ones_like(factor))
+    x_weight = jnp.broadcast_to(h["x_weight"], g.x.shape)
+    y_weight = jnp.broadcast_to(h["y_weight"], g.y.shape)
+    return Move(factor * x_weight * g.x, factor * y_weight * g.y, jnp.ones_like(factor))
 
 
 # The factories below are cached, so that two rules with the same gate share their compilation.

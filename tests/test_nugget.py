@@ -95,8 +95,8 @@ def test_of_real_weather(noise):
 
 
 def judged(z, score, segments, span):
-    """With the precision of the right density."""
-    return series_noise(z, score, (score**2).mean(axis=0), segments, span)
+    """What may be taken off, with the precision of the right density."""
+    return series_noise(z, score, (score**2).mean(axis=0), segments, span).variance
 
 
 def linear_score(z):
@@ -149,3 +149,20 @@ def test_nothing_is_found_where_there_is_no_score_or_no_block():
     pieces = np.arange(200) // 5
     np.testing.assert_array_equal(judged(z, z, pieces, 3), 0)
     assert set(calibration.__all__) <= set(dir(calibration))
+
+
+def test_a_channel_that_moves_in_bursts_is_judged_in_its_quiet_times():
+    """Rain, say: noise is all there is of it most of the time, and tells nothing of the storms."""
+    rng = np.random.default_rng(0)
+    z = np.sin(np.arange(4800)[:, None] / [20, 30, 40])
+    storms = rng.random(4800) < 0.01
+    z[:, 2] = 8 * np.convolve(storms * rng.exponential(size=4800), np.ones(6))[:4800]
+    clean = z.copy()
+    z += rng.normal(size=z.shape) * 0.3
+    assert nugget(z)[2] < 0.02
+    variance, likely = series_noise(
+        z, linear_score(z), (linear_score(z) ** 2).mean(axis=0), np.zeros(4800, int), 2
+    )
+    assert 0.04 < variance[2] <= likely[2] < 0.13
+    clean[:, :2] += rng.normal(size=(4800, 2)) * 0.3
+    assert judged(clean, linear_score(clean), np.zeros(4800, int), 2)[2] < 0.01

@@ -154,3 +154,41 @@ def test_noise_that_is_told_has_no_spikes(weather):
     noisy, _ = spiked(weather, 5.0)
     told = refine(noisy, window=24, rule="auto", noise_scale=0.1)
     assert told.changes["change"].abs().max() <= 0.3 + 1e-6
+
+
+def noisy_rows(clean, share, size, seed=0):
+    """A copy with Gaussian noise in all cells of some rows, and which."""
+    rng = np.random.default_rng(seed)
+    hit = rng.random(len(clean)) < share
+    return clean + size * hit[:, None] * rng.normal(size=clean.shape), hit
+
+
+def test_rows_that_are_noisy_are_found_and_drawn_back():
+    clean = waves()
+    clean[:, 1] += clean[:, 0]
+    noisy, hit = noisy_rows(clean, 0.1, 0.5)
+    found = spikes(noisy)
+    rows = found.found.all(axis=1)
+    assert (rows & ~hit).sum() <= 2
+    assert (rows & hit).sum() > 0.5 * hit.sum()
+    assert rms(found.values - clean) < 0.65 * rms(noisy - clean)
+
+
+def test_a_column_without_the_noise_stays_where_it_is():
+    """In rows that are noisy otherwise."""
+    clean = np.c_[waves(), waves(seed=1)[:, 0]]
+    noisy, hit = noisy_rows(clean, 0.1, 0.5)
+    noisy[:, 3] = clean[:, 3]
+    found = spikes(noisy)
+    assert found.found[hit].mean() > 0.3
+    assert rms((found.values - clean)[:, 3]) < 0.02
+
+
+@pytest.mark.parametrize("tail", [3, 5, 1000])
+def test_common_shocks_of_all_sizes_are_no_noisy_rows(tail):
+    """Returns of several shares: the market moves all at once, up and down, at times far."""
+    rng = np.random.default_rng(0)
+    market = rng.standard_t(tail, size=(3000, 1))
+    returns = market * [1.0, 0.7, 1.3, 0.9] + 0.2 * rng.normal(size=(3000, 4))
+    assert not spikes(returns).found.any()
+    assert not spikes(returns.cumsum(axis=0)).found.any()

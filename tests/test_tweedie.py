@@ -120,7 +120,9 @@ def test_the_noise_scale_is_a_multiple_of_the_known_noise_and_is_traced(x64, rng
     numbers = state.hyperparameters
 
     def refined(scale):
-        moved, _ = r.step(model.params, state._replace(hyperparameters=numbers | {"noise_scale": scale}))
+        moved, _ = r.step(
+            model.params, state._replace(hyperparameters=numbers | {"noise_scale": scale})
+        )
         return moved.data.x
 
     np.testing.assert_allclose(jax.jit(refined)(0.6), both[0], rtol=1e-12)
@@ -201,3 +203,26 @@ def test_a_covariance_of_another_size_than_the_target():
     r = refiner(model, rule=rules.tweedie(), layout=layout, loss=models.gaussian_nll)
     with pytest.raises(errors.ModelError):
         r.step(model.params, r.init(np.zeros((9, 2), np.float32)))
+
+
+def test_what_cells_say_as_inputs_and_as_targets_may_count_differently(x64, rng):
+    """Each part alone, against NumPy; by column, and their sum as before."""
+    steps, channels = 30, 2
+    a, z = 0.3 * rng.normal(size=(channels, channels)), rng.normal(size=(steps, channels))
+    arguments = (autoregression, jnp.asarray(a), np.eye(channels))
+    layout = layouts.windows(1, target_columns=(0, 1))
+    residual = z[:-1] @ a - z[1:]
+    as_input, as_target = np.zeros((2, *z.shape))
+    as_input[:-1], as_target[1:] = -residual @ a.T, residual
+    weights = np.array([0.5, 0.0]), np.array([1.0, 0.25])
+    rule = rules.tweedie(0.3, x_weight=weights[0], y_weight=weights[1])
+    expected = z + 0.09 * (weights[0] * as_input + weights[1] * as_target)
+    np.testing.assert_allclose(one_step(*arguments, layout, (z,), rule).x, expected, rtol=1e-10)
+    whole = one_step(*arguments, layout, (z,), rules.tweedie(0.3)).x
+    np.testing.assert_allclose(whole, z + 0.09 * (as_input + as_target), rtol=1e-10)
+
+
+@pytest.mark.parametrize("weight", [-0.1, np.array([1.0, -1.0]), np.inf, "much"])
+def test_weights_that_mean_nothing(weight):
+    with pytest.raises(ValueError, match="y_weight"):
+        rules.tweedie(y_weight=weight)

@@ -61,11 +61,11 @@ class FoundNoise(NamedTuple):
         """Standard deviation of the noise as far as it is believed, `(1, n)`."""
         return np.sqrt(self.variance)[None]
 
-    def weights(self, problem: Problem) -> dict[str, NDArray[np.float64]]:
-        """What counts of the score, as `rules.tweedie` takes it."""
+    def weights(self, problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What counts of the score, by input and by target, as `rules.tweedie` takes it."""
         of_inputs, of_targets = self.counts
         x, _ = problem.arrange(of_inputs[None], 1.0)
-        return {"x_weight": x, "y_weight": of_targets[problem.targets]}
+        return x, of_targets[problem.targets]
 
     def told(self, movable: NDArray[np.bool_]) -> str:
         """In words, for the settings; `movable` are the columns that were asked, `(n,)`."""

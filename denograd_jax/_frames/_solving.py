@@ -124,7 +124,9 @@ def solve(
     if plan.automatic and isinstance(noise, RowDensity):
         problem = noise.without_gaps(problem, reading)
     if plan.automatic and isinstance(noise, FoundNoise):
-        plan = dataclasses.replace(plan, rule=rules.tweedie(**noise.weights(problem)))
+        x_weight, y_weight = noise.weights(problem)
+        rule = rules.tweedie(x_weight=x_weight, y_weight=y_weight)
+        plan = dataclasses.replace(plan, rule=rule)
     before = problem
     if plan.causal:
         found = _in_time(model, problem, reading, plan, loss, latest)

@@ -58,9 +58,10 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     else:
         cleaned = without_spikes(reading, movable)
         problem = cleaned.pose(movable)
-        whole, weights = gaussian(model, noise.covariance), noise.weights(problem)
-        said = score_of(whole, problem.layout, problem.arrays, **weights)
-        found = information_of(whole, problem.layout, problem.arrays, **weights)
+        whole, (x_weight, y_weight) = gaussian(model, noise.covariance), noise.weights(problem)
+        instances = whole, problem.layout, problem.arrays
+        said = score_of(*instances, x_weight=x_weight, y_weight=y_weight)
+        found = information_of(*instances, x_weight=x_weight, y_weight=y_weight)
         columns = values.shape[1]
         score = problem.to_table(*said, columns)
         precision = problem.to_table(found.x, found.y, columns)

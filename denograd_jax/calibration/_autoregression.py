@@ -1,4 +1,4 @@
-"""A series as a vector autoregression, forwards and backwards in time, and its gaps filled by it."""
+"""A series as a vector autoregression, in both directions of time, and its gaps filled by it."""
 
 from typing import NamedTuple, TypeAlias
 

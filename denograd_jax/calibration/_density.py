@@ -60,9 +60,7 @@ def density_of(model: Model, layout: Layout, arrays: Sequence[Any]) -> Density:
     return Density(whole, covariance, *score_of(whole, layout, arrays))
 
 
-def residual_covariance(
-    model: Model, layout: Layout, arrays: Sequence[Any]
-) -> NDArray[np.float64]:
+def residual_covariance(model: Model, layout: Layout, arrays: Sequence[Any]) -> NDArray[np.float64]:
     """The covariance of a model's residuals, `(q, q)`; arguments and errors as by `density_of`."""
     plain = refiner(model, rule=rules.tweedie(0.0), layout=layout)
     state = plain.init(*arrays)

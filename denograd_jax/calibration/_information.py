@@ -146,4 +146,5 @@ def _diagonal(precision: jax.Array, weights: dict[str, jax.Array], g: Linearisat
     weighted = jnp.matmul(precision, by_x, precision=jax.lax.Precision.HIGHEST)
     x = jnp.sum(by_x * weighted, axis=0).reshape(g.x.shape)
     y = jnp.diag(precision) * g.jacobian_y**2
-    return Move(weights["x"] * x, weights["y"] * y, jnp.ones_like(g.loss))
+    of_x, of_y = (jnp.broadcast_to(weights[k], v.shape) for k, v in (("x", x), ("y", y)))
+    return Move(of_x * x, of_y * y, jnp.ones_like(g.loss))
