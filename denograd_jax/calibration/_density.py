@@ -15,7 +15,7 @@ from denograd_jax._core._prepare import prepare
 from denograd_jax._core._refiner import refiner
 from denograd_jax._types import Model
 from denograd_jax.errors import DataError
-from denograd_jax.layouts import Data, Layout, Windows
+from denograd_jax.layouts import Data, Layout
 from denograd_jax.models import gaussian, gaussian_nll, incomplete_gaussian_nll
 
 __all__ = ["Density", "density_of", "residual_covariance", "score_of"]
@@ -102,11 +102,10 @@ def score_of(
 
 
 def misses_targets(layout: Layout, data: Data) -> bool:
-    """Whether a value is missing that an instance may have as its target."""
-    if data.observed_y is not None:
-        return not bool(data.observed_y.all())
-    assert isinstance(layout, Windows)
-    return not bool(data.observed_x[:, jnp.array(layout.target_columns)].all())
+    """Whether an instance has some of its targets, but not all of them."""
+    valid = np.asarray(layout.valid(data))
+    observed = np.asarray(_observed(layout, data, len(valid)))[valid]
+    return bool((observed.any(axis=1) != observed.all(axis=1)).any())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it
