@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["nonnegative", "weights"]
+__all__ = ["nonnegative", "nonnegative_array"]
 
 
 def nonnegative(**numbers: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def nonnegative(**numbers: Any) -> dict[str, Any]:
     return numbers
 
 
-def weights(**arrays: Any) -> dict[str, Any]:
+def nonnegative_array(**arrays: Any) -> dict[str, Any]:
     """Refuse what holds negative or infinite numbers; traced values are taken on trust.
 
     Raises:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from denograd_jax._core._instances import InputGradients, Linearisation
-from denograd_jax._numbers import nonnegative, weights
+from denograd_jax._numbers import nonnegative, nonnegative_array
 from denograd_jax._types import Instance, Scalar, Target
 
 __all__ = [
@@ -262,7 +262,9 @@ def tweedie(
         >>> print(run(r, at_zero.params, state, max_steps=1).y)
         [1.5]
     """
-    numbers = nonnegative(noise_scale=noise_scale) | weights(x_weight=x_weight, y_weight=y_weight)
+    numbers = nonnegative(noise_scale=noise_scale) | nonnegative_array(
+        x_weight=x_weight, y_weight=y_weight
+    )
     return Rule(numbers, _score_move, consensus="sum", stays_finite=True)
 
 

@@ -38,9 +38,9 @@ class FoundNoise(NamedTuple):
             where it cannot be told from signal.
         likely: Best guess of that variance, `(n,)`.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
-        spikes: How many cells of each column are spikes, `(n,)`.
-        counts: What of a cell's score counts, from 0 to 1, `(2, n)`: what the windows say that have
-            it as an input, and those that have it as a target.
+        spikes: How many cells of each column are spikes, or in rows that are off, `(n,)`.
+        part_weights: What counts of a cell's score, from 0 to 1, `(2, n)`: of what those windows say
+            that have it as an input, and of what those say that have it as a target.
         precision: Minus the slope of what counts of the score, on average, `(n,)`.
         squared_score: The mean square of that, `(n,)`.
         excess: How much more the whole score goes with that than its slope says, `(n,)`: 0 if the
@@ -51,7 +51,7 @@ class FoundNoise(NamedTuple):
     likely: NDArray[np.float64]
     covariance: NDArray[np.float64]
     spikes: NDArray[np.intp]
-    counts: NDArray[np.float64]
+    part_weights: NDArray[np.float64]
     precision: NDArray[np.float64]
     squared_score: NDArray[np.float64]
     excess: NDArray[np.float64]
@@ -63,7 +63,7 @@ class FoundNoise(NamedTuple):
 
     def weights(self, problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What counts of the score, by input and by target, as `rules.tweedie` takes it."""
-        of_inputs, of_targets = self.counts
+        of_inputs, of_targets = self.part_weights
         x, _ = problem.arrange(of_inputs[None], 1.0)
         return x, of_targets[problem.targets]
 
@@ -111,8 +111,11 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
     parts = _parts(gaussian(model, covariance), problem, len(table.labels))
     observed = ~np.isnan(table.values)
     slopes = _mean_slopes(model, covariance, problem, len(table.labels))
-    counts = _counts(parts, slopes, observed)
-    score, precision = (counts[:, None] * parts).sum(axis=0), (counts * slopes).sum(axis=0)
+    part_weights = _part_weights(parts, slopes, observed)
+    score, precision = (
+        (part_weights[:, None] * parts).sum(axis=0),
+        (part_weights * slopes).sum(axis=0),
+    )
     order = timeline.order
     variance, likely = series_noise(
         table.standardised()[order], score[order], precision, timeline.segments, layout.span
@@ -123,7 +126,7 @@ def find_noise(model: Model, reading: Reading) -> FoundNoise:
         likely=np.where(table.movable, likely, 0),
         covariance=covariance,
         spikes=replaced.sum(axis=0),
-        counts=counts,
+        part_weights=part_weights,
         precision=precision,
         squared_score=_mean(score**2, observed),
         excess=excess_of(_mean(score * parts.sum(axis=0), observed), precision),
@@ -139,10 +142,10 @@ def _parts(model: Model, problem: Problem, columns: int) -> NDArray[np.float64]:
     return np.stack([problem.to_table(*part, columns) for part in said])
 
 
-def _counts(
+def _part_weights(
     parts: NDArray[np.float64], slopes: NDArray[np.float64], observed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """See `FoundNoise.counts`."""
+    """See `FoundNoise.part_weights`."""
     products = _mean(parts[:, None] * parts, observed)
     columns = range(parts.shape[-1])
     return np.stack([weights_of_parts(slopes[:, j], products[..., j]) for j in columns], axis=1)

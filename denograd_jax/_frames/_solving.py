@@ -123,7 +123,7 @@ def solve(
     problem = reading.pose(movable, labels=plan.labels, front=front if plan.causal else None)
     if plan.automatic and isinstance(noise, RowDensity):
         problem = noise.without_gaps(problem, reading)
-    if plan.automatic and isinstance(noise, FoundNoise):
+    elif plan.automatic and isinstance(noise, FoundNoise):
         x_weight, y_weight = noise.weights(problem)
         rule = rules.tweedie(x_weight=x_weight, y_weight=y_weight)
         plan = dataclasses.replace(plan, rule=rule)

@@ -17,8 +17,8 @@ TWICE = 2.0
 if the best guess is that much."""
 FIRM = 0.35
 """Least share of the best guess that is there for sure, in a channel noisy unlike the others."""
-FIRM_IN_QUIET = 0.5
-"""The same of a guess from quiet times alone."""
+FIRM_IN_HALF = 0.5
+"""The same of a guess from the quieter half of the blocks alone."""
 LEFT_IN_HALF = 0.7675
 """Of the variance of white noise, in the half of all blocks where it varies least."""
 ENOUGH_BLOCKS = 32
@@ -55,9 +55,8 @@ def series_noise(
     White noise has no part that is not seen in two places, so that both are bounds: the channel's
     nugget; and what all other cells, before, behind and beside, leave unexplained of a cell,
     score / precision (for a Gaussian density), in the series' quietest tenth. The nugget is taken
-    of the whole channel, or of the blocks of a day's length that vary least, the quieter half,
-    whichever says more for sure: where a channel moves in bursts, as rain does, the whole says
-    nothing.
+    of the whole channel, or of the half of its blocks of 24 steps that varies least, whichever says
+    more for sure: where a channel moves in bursts, as rain does, the whole says nothing.
     Of the nugget the best guess is taken, but no more than twice what it is at least. Beyond the
     median channel that counts only if the guess is nearly certain, and about as large in quiet
     times: else a channel that changes from step to step by itself would be taken for a noisy one.
@@ -80,27 +79,27 @@ def series_noise(
         based on optimal smoothing and minimum statistics". Leaving one cell out: Besag 1975. Why
         less than twice: risk by Stein's unbiased estimate, 1981.
     """
-    (best, least, firm), enough = _nuggets(z, segments)
+    (best, least, firm), of_half = _nuggets(z, segments)
     quiet = _quiet(z, score, precision, segments, span)
-    guess = np.minimum(np.where(enough == FIRM_IN_QUIET, best / LEFT_IN_HALF, best), quiet)
+    guess = np.minimum(np.where(of_half, best / LEFT_IN_HALF, best), quiet)
     bound = np.minimum(guess, TWICE * least)
     bound[(bound < IDENTIFIED) | (best > MOSTLY_NOISE * _variance(z))] = 0
-    certain = (firm >= enough * best) & (quiet >= STEADY * best)
+    certain = (firm >= np.where(of_half, FIRM_IN_HALF, FIRM) * best) & (quiet >= STEADY * best)
     variance = np.where(certain, bound, np.minimum(bound, np.median(bound)))
     return SeriesNoise(variance, np.clip(guess, variance, TWICE * variance))
 
 
 def _nuggets(
     z: NDArray[np.float64], segments: NDArray[np.generic]
-) -> tuple[Nugget, NDArray[np.float64]]:
-    """The nuggets, and what share of each must be there for sure, `(C,)`."""
+) -> tuple[Nugget, NDArray[np.bool_]]:
+    """The nuggets, and which of them are of the quieter half of the blocks, `(C,)`."""
     whole = np.array(nugget_bounds(z, segments))
     blocks = _blocks(segments)
     if len(blocks) < ENOUGH_BLOCKS:
-        return Nugget(*whole), np.full(z.shape[1], FIRM)
+        return Nugget(*whole), np.zeros(z.shape[1], bool)
     quiet = np.stack([_of_quieter_half(channel[blocks]) for channel in z.T], axis=1)
     more = quiet[1] > whole[1]
-    return Nugget(*np.where(more, quiet, whole)), np.where(more, FIRM_IN_QUIET, FIRM)
+    return Nugget(*np.where(more, quiet, whole)), more
 
 
 def _blocks(segments: NDArray[np.generic]) -> NDArray[np.intp]:

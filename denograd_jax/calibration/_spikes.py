@@ -124,13 +124,14 @@ def spikes(series: ArrayLike, segments: ArrayLike | None = None) -> Spikes:
     start, apart, spread = _robust(z, usable)
     least, most = _sizes(apart, spread, _median_steps(z, labels))
     cells = np.stack([matched(*column) for column in zip(apart.T, least, most, strict=True)]).T
-    rows = _noisy_rows(z, start, usable)
+    rows = _noisy_rows(z, start, apart / spread, usable)
     found = (cells | rows[:, None]) & ~np.isnan(z)
     if not found.any():
         return Spikes(given.copy(), found)
     cleaned = _replaced(z, start, found, usable)
-    part = _noise_of(rows, z, cleaned, usable)
-    cleaned = np.where(rows[:, None] & ~cells, z + part * (cleaned - z), cleaned)
+    if rows.any():
+        part = _noise_of(rows, z, cleaned, usable)
+        cleaned = np.where(rows[:, None] & ~cells, z + part * (cleaned - z), cleaned)
     return Spikes(np.where(found, cleaned * scale + mean, given), found)
 
 
@@ -274,22 +275,30 @@ def between(
 
 def _noisy_rows(
     z: NDArray[np.float64],
-    start: NDArray[np.float64],
+    x: NDArray[np.float64],
+    size: NDArray[np.float64],
     usable: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Rows of which most columns are off, `(T,)`; `start` is z without what stands out."""
+    """Rows of which most columns are off, `(T,)`.
+
+    Args:
+        z: The series.
+        x: The same with all that stands out replaced.
+        size: By how much each cell stands out, in units of what is usual, `(T, C)`.
+        usable: See `Process`.
+    """
     rows = np.zeros(len(z), bool)
     if z.shape[1] == 1:
         return rows  # a row is a cell
-    x = start
     for _ in range(ROUNDS):
-        pair, three = _differences(z, x, usable)
-        size = _size_of_rows(_apart(three) / _spread(three[0]))
-        more = rows | matched(size, *_gap(size, ROWS_APART, 0))
+        of_rows = _size_of_rows(size)
+        more = rows | matched(of_rows, *_gap(of_rows, ROWS_APART, 0))
         if (more == rows).all():
             break
         rows = more
-        x = filled(pair, x, rows[:, None] | np.isnan(z), steps=10)
+        x = filled(fit_both(x, usable), x, rows[:, None] | np.isnan(z), steps=10)
+        _, three = _differences(z, x, usable)
+        size = _apart(three) / _spread(three[0])
     return rows
 
 
