@@ -39,7 +39,7 @@ class FoundNoise(NamedTuple):
         likely: Best guess of that variance, `(n,)`.
         covariance: Of the model's residuals, `(q, q)`, spikes aside.
         spikes: How many cells of each column are spikes, or in rows that are off, `(n,)`.
-        part_weights: What counts of a cell's score, from 0 to 1, `(2, n)`: of what those windows say
+        part_weights: What counts of a cell's score, from 0 to 1, `(2, n)`: of what windows say
             that have it as an input, and of what those say that have it as a target.
         precision: Minus the slope of what counts of the score, on average, `(n,)`.
         squared_score: The mean square of that, `(n,)`.
