@@ -14,6 +14,7 @@ from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Loss, Model
 from denograd_jax.backbones import LEAST_NOISE, Mixture, fit_mixture, judge
 from denograd_jax.calibration import (
+    RowSpikes,
     covariance_of_rows,
     expected_cells,
     expected_gain,
@@ -130,7 +131,11 @@ class RowDensity(NamedTuple):
 
         Spikes are judged by these rows alone, of which there must be many.
         """
-        return _without_spikes(reading, movable, self.spread)
+        return _replaced(reading, self.spikes_in(reading, movable))
+
+    def spikes_in(self, reading: Reading, movable: NDArray[np.bool_]) -> RowSpikes:
+        """The spikes among these cells `(N, n)`, in standardised units."""
+        return _spikes_among(movable, reading, self.spread)
 
     def without_gaps(self, problem: Problem, reading: Reading) -> Problem:
         """The problem with missing cells filled: they inform the others, and do not move.
@@ -204,11 +209,12 @@ def find_row_density(
     spikes = np.zeros(observed.shape[1], np.intp)
     if told is None:
         movable = np.broadcast_to(reading.table.movable, observed.shape)
-        reading = _without_spikes(reading, movable, spread)
-        cleaned = reading.table.standardised()
-        spikes = (np.nan_to_num(cleaned) != np.nan_to_num(observed)).sum(axis=0)
+        found_spikes = _spikes_among(movable, reading, spread)
+        spikes = found_spikes.found.sum(axis=0)
+        reading = _replaced(reading, found_spikes)
     if spikes.any():
-        observed, spread = cleaned, covariance_of_rows(cleaned)
+        observed = reading.table.standardised()
+        spread = covariance_of_rows(observed)
     table = reading.table
     z = expected_cells(observed, spread)
     variance, likely, ceiling = np.zeros((3, len(table.labels)))
@@ -239,16 +245,19 @@ def find_row_density(
     return found.with_residuals(found.regression(), problem, reading) if q else found
 
 
-def _without_spikes(reading: Reading, movable: NDArray[np.bool_], spread: Floats) -> Reading:
-    """The same rows, by whose covariance `(n, n)` gaps are filled; themselves where none is one."""
+def _spikes_among(movable: NDArray[np.bool_], reading: Reading, spread: Floats) -> RowSpikes:
+    """Spikes among these cells `(N, n)` of rows by whose covariance `(n, n)` gaps are filled."""
+    observed = reading.table.standardised()
+    spikes = row_spikes(expected_cells(observed, spread), observed=~np.isnan(observed))
+    return spikes._replace(found=spikes.found & movable)
+
+
+def _replaced(reading: Reading, spikes: RowSpikes) -> Reading:
+    """The same rows with what stands in for the spikes; themselves where none is one."""
     table = reading.table
-    observed = table.standardised()
-    z = expected_cells(observed, spread)
-    replaced = row_spikes(z, observed=~np.isnan(observed))
-    found = replaced.found & movable
-    if not found.any():
+    if not spikes.found.any():
         return reading
-    values = np.where(found, replaced.values * table.scale + table.mean, table.values)
+    values = np.where(spikes.found, spikes.values * table.scale + table.mean, table.values)
     return reading._replace(table=dataclasses.replace(table, values=values))
 
 

@@ -30,6 +30,8 @@ class Cells(NamedTuple):
         precision: Minus its derivative by the same cell; its inverse is the variance of the cell
             given all others.
         replaced: Cells that stood out as spikes; the density is of what stands in for them.
+        of_noisy_rows: Mean square error of replaced cells of which the whole row was off; 0 where
+            the others of the row, or of the series, are believed.
         excess: By how much the squared score exceeds the precision, since the density was fitted to
             the same data, as a part of it, `(n,)`.
     """
@@ -37,6 +39,7 @@ class Cells(NamedTuple):
     score: Floats
     precision: Floats
     replaced: NDArray[np.bool_]
+    of_noisy_rows: Floats
     excess: Floats
 
 
@@ -50,7 +53,10 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     """
     values = reading.table.values
     movable = np.broadcast_to(reading.table.movable, values.shape)
+    of_noisy_rows = np.zeros(values.shape)
     if isinstance(noise, RowDensity):
+        spikes = noise.spikes_in(reading, movable)
+        of_noisy_rows += spikes.rows[:, None] * spikes.variance
         cleaned = noise.without_spikes(reading, movable)
         score, precision = noise.curvature(cleaned)
         seen = ~np.isnan(values)
@@ -68,7 +74,8 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
         excess = noise.excess
     replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
     gone = np.isnan(values)
-    return Cells(np.where(gone, np.nan, score), np.where(gone, np.nan, precision), replaced, excess)
+    known = (np.where(gone, np.nan, found) for found in (score, precision))
+    return Cells(*known, replaced, of_noisy_rows, excess)
 
 
 def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
@@ -78,7 +85,7 @@ def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
     `v - v^2 h` (Robbins 1956, Efron 2011). Of a density that was fitted to the same data the
     squared score s^2 exceeds its curvature h, and by as much the score goes less with the noise
     than h says: the error is then greater. A cell that was replaced is known by all others alone,
-    `1 / h`.
+    `1 / h`, or less, where these are noisy too.
 
     Args:
         cells: What the density says of them.
@@ -87,7 +94,8 @@ def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
     """
     h = np.maximum(cells.precision, 0)
     error = error_after(noise, taken, h * (1 - cells.excess), h * (1 + cells.excess))
-    return np.where(cells.replaced, 1 / np.maximum(h, 1), np.minimum(error, noise))
+    replaced = np.maximum(1 / np.maximum(h, 1), cells.of_noisy_rows)
+    return np.where(cells.replaced, replaced, np.minimum(error, noise))
 
 
 def standard_errors(refinement: "Refinement") -> pd.DataFrame:

@@ -11,7 +11,7 @@ from denograd_jax.calibration._information import Information, information_of
 from denograd_jax.calibration._noise_scales import SeriesNoise, series_noise
 from denograd_jax.calibration._nugget import nugget
 from denograd_jax.calibration._row_noise import RowNoise, mixture_size, row_noise
-from denograd_jax.calibration._row_spikes import row_spikes
+from denograd_jax.calibration._row_spikes import RowSpikes, row_spikes
 from denograd_jax.calibration._spikes import Spikes, spikes
 from denograd_jax.calibration._strength import (
     error_after,
@@ -24,6 +24,7 @@ __all__ = [
     "Density",
     "Information",
     "RowNoise",
+    "RowSpikes",
     "SeriesNoise",
     "Spikes",
     "covariance_of_rows",

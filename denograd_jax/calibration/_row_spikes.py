@@ -1,14 +1,17 @@
-"""Cells of a table's rows that are spikes, not signal: apart from what the rest of the row says."""
+"""Cells of a table's rows that are noise, not signal: apart from what the rest of the row says."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from denograd_jax.calibration._spikes import Spikes, between, matched
+from denograd_jax.calibration._cellwise import Law, deviations, spread_of
+from denograd_jax.calibration._gaps import between, matched
+from denograd_jax.calibration._noisy_rows import noisy_rows, repaired_rows
+from denograd_jax.calibration._placement import DEPENDENT, dependence, places, unit
 
-__all__ = ["row_spikes"]
+__all__ = ["RowSpikes", "row_spikes"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -16,17 +19,6 @@ Flags = NDArray[np.bool_]
 FEWEST_ROWS = 300
 MOST_ROWS = 8192
 """Spread evenly; the expectations and the gaps are learnt from as many."""
-ROUNDS = 2
-"""More would let what was filled in confirm itself."""
-WIDE = 3.5
-"""Deviations, in robust standard deviations, from which on a cell is left out of the fit."""
-MOST_SUSPECTS = 0.08
-"""Of a column's cells; of a heavy tail no more is left out."""
-FLANK, MARGIN = 0.025, 0.3
-"""A column's usual range: without this share of cells on either side, and wider by this share."""
-RIDGE = 1e-3
-MOST_OF_ROW = 3
-"""At most one cell in so many of a row is a spike, and eight: else the whole row is off."""
 LOWEST = 1.5
 """Least size below a gap, in robust standard deviations: values of an even distribution end so
 soon. The gap has to be empty for a tail like Cauchy's, which no smooth distribution leaves so."""
@@ -45,24 +37,23 @@ ALIKE, BEYOND = 2.5, 1.2
 """Spikes are up to so many times the median of what is above the gap, or the end of the band."""
 MOST_SPIKES = 0.1
 """Of a column's cells; more are one of its clusters."""
-DEPENDENT = 4.0
-"""Correlation of the spikes of a column with where the others lie, in its standard errors, above
-which they are part of the signal."""
 MOST_LEVELS, ALMOST_ALL = 64, 0.95
 
 
-class _Law(NamedTuple):
-    """What rows say of each other's cells, as if they were Gaussian.
+class RowSpikes(NamedTuple):
+    """What `row_spikes` found.
 
     Attributes:
-        mean: `(d,)`.
-        precision: `(d, d)`.
-        unit: Deviation of a cell from the rest of its row that counts as 1, `(d,)`.
+        values: The rows with spikes replaced, `(n, d)`.
+        found: Cells that are spikes, or stand in noisy rows, `(n, d)`.
+        rows: Noisy rows, `(n,)`.
+        variance: Mean square error that is left of the cells of noisy rows, `(d,)`.
     """
 
-    mean: Floats
-    precision: Floats
-    unit: Floats
+    values: Floats
+    found: Flags
+    rows: Flags
+    variance: Floats
 
 
 class _Gap(NamedTuple):
@@ -73,8 +64,8 @@ class _Gap(NamedTuple):
     up: bool
 
 
-def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
-    r"""Single cells that stand out from what the rest of their row lets expect.
+def row_spikes(z: Floats, *, observed: Flags | None = None) -> RowSpikes:
+    r"""Cells that stand out from what the rest of their row lets expect, and rows that are off.
 
     The expectation is that of a Gaussian whose mean and covariance are fitted with the cells that
     deviate most left out, one after another in each row; so a spike does not make the others of
@@ -85,12 +76,15 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
     either side; and (4) they hit rows wherever these lie, with other suspicious cells or without:
     true extremes depend on the other columns. Values that a column of few levels takes are none.
 
+    Rows of which most cells are off are found before (`_noisy_rows.py`), and all their cells are
+    replaced by what these and the other rows let expect.
+
     Args:
         z: Rows `(n, d)` without missing values, standardised.
         observed: Cells that were not filled in, `(n, d)`; all unless given.
 
     Returns:
-        `Spikes`, `(n, d)`, with the expectation in their place; none for fewer than 300 rows.
+        `RowSpikes`, with expectations in their place; none for fewer than 300 rows.
 
     Source:
         Cells rather than rows that are outliers: Rousseeuw and Van den Bossche, "Detecting
@@ -106,120 +100,44 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> Spikes:
         >>> print(np.abs(noisy - rows).max().round(), np.abs(repaired - rows).max() < 0.5)
         9.0 True
     """
-    rows = len(z)
-    found = np.zeros(z.shape, bool)
-    if rows < FEWEST_ROWS:
-        return Spikes(z.copy(), found)
-    every = -(-rows // MOST_ROWS)
-    apart, suspect = _deviations(z, _robust(z[::every]))
-    judged = apart if observed is None else np.where(observed, apart, 0)
-    places = _places(z[::every])
-    for j in range(z.shape[1]):
-        free = ~_at_levels(z[:, j], suspect[:, j])
-        beside = np.delete(suspect[::every], j, axis=1).any(axis=1)
-        others = np.column_stack([*np.delete(places, j, axis=2), _unit(np.asarray(beside))])
-        gap = _gap(judged[::every, j], free[::every])
-        if gap is not None and _may_be_noise(judged[::every, j], free[::every], gap, others):
-            found[:, j] = free & matched(np.where(free, judged[:, j], 0), gap.least, gap.most)
+    if len(z) < FEWEST_ROWS:
+        nothing = np.zeros(z.shape, bool)
+        return RowSpikes(z.copy(), nothing, nothing.any(axis=1), np.zeros(z.shape[1]))
+    seen = np.ones(z.shape, bool) if observed is None else observed
+    every = -(-len(z) // MOST_ROWS)
+    rows, law = noisy_rows(z, seen, every)
+    found, apart = _noisy_cells(z, law, seen & ~rows[:, None], every)
     low, high = (
         end(np.where(found, empty, z), axis=0)
         for end, empty in ((np.min, np.inf), (np.max, -np.inf))
     )
-    return Spikes(np.where(found, np.clip(z - apart, low, high), z), found)
+    values = np.where(found, np.clip(z - apart, low, high), z)
+    repaired = repaired_rows(z[rows], law)
+    values[rows] = np.where(seen[rows], repaired.values, z[rows])
+    return RowSpikes(values, found | (seen & rows[:, None]), rows, repaired.variance)
 
 
-def _robust(z: Floats) -> _Law:
-    """Fitted to rows of which suspicious cells are filled in by the fit before."""
-    low, high = np.asarray(np.quantile(z, [FLANK, 1 - FLANK], axis=0), np.float64)
-    margin = MARGIN * (high - low)
-    usual = np.clip(z, low - margin, high + margin)
-    x, doubt = usual, np.zeros(z.shape[1])
-    for _ in range(ROUNDS):
-        covariance = np.cov(x.T).reshape(2 * x.shape[1:]) + np.diag(doubt + RIDGE)
-        precision: Floats = np.linalg.inv(covariance.astype(np.float64))
-        law = _with_unit(z, x.mean(axis=0), precision)
-        apart, suspect = _deviations(z, law)
-        x = np.where(suspect, np.clip(z - apart, low - margin, high + margin), usual)
-        doubt = suspect.mean(axis=0) / np.diag(law.precision)
-    return law
+def _noisy_cells(z: Floats, law: Law, judged: Flags, every: int) -> tuple[Flags, Floats]:
+    """Cells that are spikes, and how far each is off what the others of its row let expect.
 
-
-def _with_unit(z: Floats, mean: Floats, precision: Floats) -> _Law:
-    """Tails that are heavier than a Gaussian's have a larger unit."""
-    h = np.diag(precision)
-    size = np.abs((z - mean) @ precision) / h
-    tail = np.quantile(size, 1 - MOST_SUSPECTS, axis=0) / WIDE
-    return _Law(mean, precision, np.maximum.reduce([h**-0.5, _spread(size), tail]))
-
-
-def _spread(apart: Floats) -> Floats:
-    found: Floats = np.maximum(np.median(np.abs(apart), axis=0) / 0.6745, 1e-6)
-    return found
-
-
-def _deviations(z: Floats, law: _Law) -> tuple[Floats, Flags]:
-    """Of each cell from the expectation given the rest of its row, and what is suspicious.
-
-    Both `(n, d)`. In each row what deviates most becomes suspicious, and is put where the others
-    expect it, until nothing else deviates. Of a row that still does nothing is suspicious.
+    Args:
+        z: Rows, `(n, d)`.
+        law: Of them.
+        judged: Cells that may be spikes, `(n, d)`.
+        every: One row in so many is learnt from.
     """
-    x, suspect = z.copy(), np.zeros(z.shape, bool)
-    h = np.diag(law.precision)
-    pull = (z - law.mean) @ law.precision
-    rows, order = np.arange(len(z)), list[tuple[NDArray[np.intp], NDArray[np.intp]]]()
-    most = min(8, -(-z.shape[1] // MOST_OF_ROW))
-    for turn in range(most + 1):
-        size = np.abs(pull[rows]) / h
-        wide = (size > WIDE * law.unit) & ~suspect[rows]
-        # In units of the law a spike deviates more than all that it makes deviate.
-        columns = np.where(wide, size * np.sqrt(h), 0).argmax(axis=1)
-        hit = wide.any(axis=1)
-        rows, columns = rows[hit], columns[hit]
-        if turn == most:
-            break
-        suspect[rows, columns] = True
-        order.append((rows, columns))
-        _fill(x, pull, law.precision, order)
-    suspect[rows] = False
-    pull[rows] = (z[rows] - law.mean) @ law.precision
-    return np.where(suspect, z - x, pull / h), suspect
-
-
-def _fill(
-    x: Floats,
-    pull: Floats,
-    precision: Floats,
-    order: list[tuple[NDArray[np.intp], NDArray[np.intp]]],
-) -> None:
-    """Move the suspicious cells of rows that still have new ones to their joint expectation.
-
-    Two turns of coordinate descent (Gauss and Seidel), in place; pull is `(x - mean) @ precision`.
-    """
-    active = np.zeros(len(x), bool)
-    active[order[-1][0]] = True
-    for _ in range(2):
-        for all_rows, all_columns in order:
-            some = active[all_rows]
-            rows, columns = all_rows[some], all_columns[some]
-            change = -pull[rows, columns] / precision[columns, columns]
-            x[rows, columns] += change
-            pull[rows] += change[:, None] * precision[columns]
-
-
-def _places(z: Floats) -> Floats:
-    """Where rows lie in each column: rank, and distance from the middle; `(2, n, d)`.
-
-    Ranks know no outliers.
-    """
-    ranks = z.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable") + 0.5
-    return np.stack([_unit(ranks), _unit(np.abs(ranks - len(z) / 2))])
-
-
-def _unit(values: NDArray[Any]) -> Floats:
-    """With mean 0 and standard deviation 1 in each column, or 0 where all are equal."""
-    apart = np.asarray(values, np.float64) - values.mean(axis=0)
-    found: Floats = apart / np.maximum(apart.std(axis=0), 1e-12)
-    return found
+    found = np.zeros(z.shape, bool)
+    apart, suspect = deviations(z, law)
+    judgeable = np.where(judged, apart, 0)
+    placed = places(z[::every])
+    for j in range(z.shape[1]):
+        free = ~_at_levels(z[:, j], suspect[:, j])
+        beside = np.delete(suspect[::every], j, axis=1).any(axis=1)
+        others = np.column_stack([*np.delete(placed, j, axis=2), unit(np.asarray(beside))])
+        gap = _gap(judgeable[::every, j], free[::every])
+        if gap is not None and _may_be_noise(judgeable[::every, j], free[::every], gap, others):
+            found[:, j] = free & matched(np.where(free, judgeable[:, j], 0), gap.least, gap.most)
+    return found, apart
 
 
 def _at_levels(column: Floats, suspect: Flags) -> Flags:
@@ -251,9 +169,8 @@ def _may_be_noise(apart: Floats, free: Flags, gap: _Gap, others: Floats) -> bool
             suspicious, `(n, m)`.
     """
     cells = matched(np.where(free, apart, 0), gap.least, gap.most)
-    telling = _unit(cells & ((apart > 0) == gap.up))
-    together = np.abs(telling @ others).max(initial=0) / np.sqrt(len(apart))
-    return bool(cells.mean() <= MOST_SPIKES and together <= DEPENDENT)
+    telling = cells & ((apart > 0) == gap.up)
+    return bool(cells.mean() <= MOST_SPIKES and dependence(telling, others) <= DEPENDENT)
 
 
 def _gap(apart: Floats, free: Flags) -> _Gap | None:
@@ -265,7 +182,7 @@ def _gap(apart: Floats, free: Flags) -> _Gap | None:
     """
     everything, some = _sides(apart), _sides(apart[free])
     sizes = np.sort(np.abs(apart[free]))
-    lowest = max(LOWEST * float(_spread(apart)), NEGLIGIBLE)
+    lowest = max(LOWEST * float(spread_of(apart)), NEGLIGIBLE)
     least = sizes[-max(int(MOST_SPIKES * len(apart)), 1) :]
     least = least[least >= lowest * GAPS[0]]
     best, found = UNLIKELY, None

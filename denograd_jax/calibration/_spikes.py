@@ -15,6 +15,7 @@ from denograd_jax.calibration._autoregression import (
     usable_steps,
     variance_of_rows,
 )
+from denograd_jax.calibration._gaps import gap_in, matched, size_of_rows
 from denograd_jax.errors import ShapeError
 
 __all__ = ["Spikes", "spikes"]
@@ -36,19 +37,10 @@ NEGLIGIBLE = 0.05
 STEPS = 3.0
 """Least typical size of spikes, in median steps of the column: of a column of few levels, as a
 count, every change is as large as a spike would be."""
-GAPS = np.array([1.6, 2.5, 4.0, 6.0])
-UNLIKELY = 1e-5
-UNEVEN = 2.5
-ALIKE = 2.5
-"""Spikes are up to so many times the median spike: one gross value tells nothing of others."""
-NEAR = 1.3
 ROWS_APART = 1.0
 """Least size of what most columns of a noisy row are off by, in robust standard deviations."""
 ROUNDS = 6
 """Of looking for noisy rows: beside those known by then others are seen to be off."""
-MATCHED = 0.5
-"""Least number of spikes that point the other way, of about the same size (up to NEAR times), for
-each that points one way: else most of these are true peaks."""
 
 
 class Spikes(NamedTuple):
@@ -220,57 +212,11 @@ def _sizes(
     """Least and largest size of each column's spikes, `(C,)`; inf where it has none."""
     lowest = np.maximum(DISTINCT * spread, NEGLIGIBLE)
     pairs = [
-        _gap(column, low, STEPS * step)
+        gap_in(column, low, STEPS * step)
         for column, low, step in zip(apart.T, lowest, steps, strict=True)
     ]
     least, most = np.array(pairs).T
     return least, most
-
-
-def _gap(apart: NDArray[np.float64], lowest: float, typical: float) -> tuple[float, float]:
-    """Least and largest size above the gap that is least likely by chance; inf where none is."""
-    from scipy.stats import binom
-
-    up, down = np.sort(apart[apart > 0]), np.sort(-apart[apart < 0])
-    sizes = np.sort(np.abs(apart))
-    least = sizes[sizes >= lowest * GAPS[0]]
-    if not least.size:
-        return np.inf, np.inf
-    median = sizes[(len(sizes) + np.searchsorted(sizes, least)) // 2]
-    most = ALIKE * median
-    above = np.stack([between(side, least, most) for side in (up, down)])
-    spiky = (median >= typical) & (above.min(axis=0) > 0)
-    spiky &= np.abs(above[0] - above[1]) <= UNEVEN * np.sqrt(above.sum(axis=0))
-    chance = np.ones((len(GAPS), len(least)))
-    for row, gap in zip(chance, GAPS, strict=True):
-        below = np.stack([between(side, least / gap, least) for side in (up, down)])
-        # One side may have true peaks of all sizes; the emptier one tells of the spikes.
-        side = below.argmin(axis=0)[None]
-        few, many = (np.take_along_axis(n, side, axis=0)[0] for n in (below, above))
-        tested = spiky & (least / gap >= lowest)
-        row[tested] = binom.sf(many - 1, many + few, 1 / gap)[tested]
-    best = int(chance.min(axis=0).argmin())
-    if chance[:, best].min() >= UNLIKELY:
-        return np.inf, np.inf
-    return float(least[best] / np.sqrt(GAPS[0])), float(most[best])
-
-
-def matched(apart: NDArray[np.float64], least: float, most: float) -> NDArray[np.bool_]:
-    """Cells of one column of a size between the two, of which as many point the other way."""
-    size = np.abs(apart)
-    inside = (size >= least) & (size <= most)
-    up, down = np.sort(size[inside & (apart > 0)]), np.sort(size[inside & (apart < 0)])
-    above, below = (between(side, size / NEAR, size * NEAR) for side in (up, down))
-    same, other = np.where(apart > 0, above, below), np.where(apart > 0, below, above)
-    found: NDArray[np.bool_] = inside & (other + 1 >= MATCHED * same)
-    return found
-
-
-def between(
-    side: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.intp]:
-    """How many of the sorted sizes are at least `low` and below `high`."""
-    return np.searchsorted(side, high) - np.searchsorted(side, low)
 
 
 def _noisy_rows(
@@ -291,8 +237,8 @@ def _noisy_rows(
     if z.shape[1] == 1:
         return rows  # a row is a cell
     for _ in range(ROUNDS):
-        of_rows = _size_of_rows(size)
-        more = rows | matched(of_rows, *_gap(of_rows, ROWS_APART, 0))
+        of_rows = size_of_rows(size)
+        more = rows | matched(of_rows, *gap_in(of_rows, ROWS_APART, 0))
         if (more == rows).all():
             break
         rows = more
@@ -300,16 +246,6 @@ def _noisy_rows(
         _, three = _differences(z, x, usable)
         size = _apart(three) / _spread(three[0])
     return rows
-
-
-def _size_of_rows(apart: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What more than half of the columns are off by at least, with the sign of most, `(T,)`."""
-    columns = apart.shape[1]
-    size = np.sort(np.abs(apart), axis=1)[:, columns - 1 - columns // 2]
-    up = np.sign(apart).sum(axis=1)
-    furthest = np.take_along_axis(apart, np.abs(apart).argmax(axis=1)[:, None], axis=1)[:, 0]
-    signed: NDArray[np.float64] = size * np.sign(np.where(up == 0, furthest, up))
-    return signed
 
 
 def _noise_of(
