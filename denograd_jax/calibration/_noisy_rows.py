@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 
 FEWEST_COLUMNS = 3
 """Of two columns both are off where one is."""
-APART = 1.5
+APART = 2.0
 """Least size of what most cells of a noisy row are off by, in robust standard deviations."""
 ROUNDS = 4
 """Beside the noisy rows known by then others are seen to be off."""
@@ -40,10 +40,10 @@ class Repaired(NamedTuple):
 def noisy_rows(z: Floats, observed: Flags, every: int) -> tuple[Flags, Law]:
     """Rows with noise that the others do not have, and the law of the others.
 
-    Rows are judged by what more than half of their cells are off by at least: noise that is in some
-    rows only leaves the others of a size that hardly varies, since it is a median. They are noisy if
-    that is apart from all others, points up as often as down (see `spikes`), and rows have it
-    wherever they lie, by rank in each column.
+    Rows are judged by what more than half of their cells are off by at least: noise that is in
+    some rows only leaves the others of a size that hardly varies, since it is a median. They are
+    noisy if that is apart from all others, points up as often as down (see `spikes`), and rows
+    have it wherever they lie, by rank in each column.
 
     Args:
         z: Rows `(n, d)` without missing values, standardised.

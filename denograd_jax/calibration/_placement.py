@@ -31,5 +31,5 @@ def unit(values: NDArray[Any]) -> Floats:
 
 
 def dependence(flags: NDArray[np.bool_], others: Floats) -> float:
-    """Largest correlation of flags `(n,)` with columns `(n, m)` of unit size, in standard errors."""
+    """Largest correlation of flags `(n,)` with `unit` columns `(n, m)`, in standard errors."""
     return float(np.abs(unit(flags) @ others).max(initial=0) / np.sqrt(len(flags)))
