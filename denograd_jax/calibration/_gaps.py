@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-__all__ = ["between", "gap_in", "matched", "size_of_rows"]
+__all__ = ["between", "end_of_bulk", "gap_in", "matched", "size_of_rows"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -15,6 +15,8 @@ UNEVEN = 2.5
 ALIKE = 2.5
 """Spikes are up to so many times the median spike: one gross value tells nothing of others."""
 NEAR = 1.3
+GAPS_OF_SIZES = np.array([1.25, 1.4, 1.6, 2.5])
+UNLIKELY_OF_SIZES = 1e-6
 MATCHED = 0.5
 """Least number of spikes that point the other way, of about the same size (up to NEAR times), for
 each that points one way: else most of these are true peaks."""
@@ -44,6 +46,20 @@ def gap_in(apart: Floats, lowest: float, typical: float) -> tuple[float, float]:
     if chance[:, best].min() >= UNLIKELY:
         return np.inf, np.inf
     return float(least[best] / np.sqrt(GAPS[0])), float(most[best])
+
+
+def end_of_bulk(sizes: Floats, lowest: float) -> float:
+    """Middle of the gap among sizes without a sign that is least likely; inf where none is."""
+    ordered = np.sort(sizes)
+    most, end = UNLIKELY_OF_SIZES, np.inf
+    for gap in GAPS_OF_SIZES:
+        least = ordered[ordered >= lowest * gap]
+        many = len(ordered) - np.searchsorted(ordered, least)
+        few = between(ordered, least / gap, least)
+        chance = binom.sf(many - 1, many + few, 1 / gap)
+        if chance.size and chance.min() < most:
+            most, end = chance.min(), float(least[chance.argmin()] / np.sqrt(gap))
+    return end
 
 
 def matched(apart: Floats, least: float, most: float) -> Flags:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEPENDENT", "dependence", "places", "unit"]
+__all__ = ["DEPENDENT", "dependence", "farther_out", "places", "unit"]
 
 Floats = NDArray[np.float64]
 
@@ -33,3 +33,8 @@ def unit(values: NDArray[Any]) -> Floats:
 def dependence(flags: NDArray[np.bool_], others: Floats) -> float:
     """Largest correlation of flags `(n,)` with `unit` columns `(n, m)`, in standard errors."""
     return float(np.abs(unit(flags) @ others).max(initial=0) / np.sqrt(len(flags)))
+
+
+def farther_out(flags: NDArray[np.bool_], z: Floats) -> float:
+    """The same of flags with the distance from the middle, by rank, of rows `(n, d)`."""
+    return float((unit(flags) @ places(z)[1]).max() / np.sqrt(len(flags)))
