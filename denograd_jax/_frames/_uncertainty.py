@@ -74,8 +74,8 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
         excess = noise.excess
     replaced = np.nan_to_num(cleaned.table.values) != np.nan_to_num(values)
     gone = np.isnan(values)
-    known = (np.where(gone, np.nan, found) for found in (score, precision))
-    return Cells(*known, replaced, of_noisy_rows, excess)
+    score, precision = np.where(gone, np.nan, score), np.where(gone, np.nan, precision)
+    return Cells(score, precision, replaced, of_noisy_rows, excess)
 
 
 def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:

@@ -130,7 +130,7 @@ def _central_law(z: Floats) -> Law:
 def _law_of(z: Floats, cut: float = 1.0) -> Law:
     """By moments, the covariance times what cutting rows off has made it smaller."""
     mean, covariance = z.mean(axis=0), cut * np.cov(z.T) + RIDGE * np.eye(z.shape[1])
-    precision: Floats = np.linalg.inv(covariance)
+    precision = np.linalg.inv(covariance.astype(np.float64))
     apart = (z - mean) @ precision / np.diag(precision)
     return Law(mean, precision, np.maximum(np.diag(precision) ** -0.5, spread_of(apart)))
 
@@ -153,7 +153,7 @@ def repaired_rows(z: Floats, law: Law) -> Repaired:
     """
     if not len(z):
         return Repaired(z, np.zeros(z.shape[1]))
-    signal: Floats = np.linalg.inv(law.precision)
+    signal = np.linalg.inv(law.precision.astype(np.float64))
     deviation = z - law.mean
     noise = np.maximum((deviation**2).mean(axis=0) - np.diag(signal), 0.1 * np.diag(signal))
     for _ in range(STEPS):

@@ -102,7 +102,7 @@ def row_spikes(z: Floats, *, observed: Flags | None = None) -> RowSpikes:
     """
     if len(z) < FEWEST_ROWS:
         nothing = np.zeros(z.shape, bool)
-        return RowSpikes(z.copy(), nothing, nothing.any(axis=1), np.zeros(z.shape[1]))
+        return RowSpikes(z.copy(), nothing, nothing[:, 0], np.zeros(z.shape[1]))
     seen = np.ones(z.shape, bool) if observed is None else observed
     every = -(-len(z) // MOST_ROWS)
     rows, law = noisy_rows(z, seen, every)
