@@ -59,6 +59,7 @@ def test_noise_in_all_rows_or_in_a_population_of_its_own_is_none_of_them():
 def test_of_two_columns_no_row_is_and_cells_that_were_filled_in_stay():
     noisy = standardised(with_noisy_rows(hidden(), 2.0)[0])
     assert not row_spikes(noisy[:, :2]).rows.any()
+    assert not row_spikes(np.zeros((400, 3))).found.any()
     observed = np.ones(noisy.shape, bool)
     observed[:, 4] = False
     found = row_spikes(noisy, observed=observed)

@@ -80,14 +80,14 @@ def _by_distance(z: Floats, observed: Flags, every: int) -> tuple[Flags, Law]:
     rows, law = np.zeros(len(z), bool), _central_law(z[::every])
     for _ in range(ROUNDS):
         distance = _distance(z, law)
-        distance /= np.median(distance[~rows])
+        distance /= max(np.median(distance[~rows]), RIDGE)
         more = distance >= end_of_bulk(distance[::every], FAR)
         if (more == rows).all():
             break
         rows, law = more, _law_of(z[~more][::every])
     if not 0 < rows.mean() <= MOST:
         return np.zeros(len(z), bool), law
-    apart = deviations(z, law)[0]
+    apart = np.where(observed, deviations(z, law)[0], 0)
     size = np.abs(size_of_rows(apart / spread_of(apart[~rows])))
     off = (size[rows] > np.quantile(size[~rows], USUAL)).mean()
     x = z.copy()
