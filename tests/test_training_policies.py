@@ -10,8 +10,9 @@ from flax import nnx
 from denograd_jax import Fitted, Status, calibrate, fit, refine
 from denograd_jax.backbones import as_pure, build, split_rows, split_windows, train
 from denograd_jax.backbones._feedforward import MLP, LinearPath
+from denograd_jax.backbones._training import fitting_batch_size
 from denograd_jax.errors import BackboneError, UnsupportedError
-from denograd_jax.robust import _policies, ido_regression, rlap
+from denograd_jax.robust import _policies, ido, ido_regression, rlap
 from denograd_jax.robust._policies import POLICIES, Task
 
 ROWS, STEPS, WINDOW = 60, 50, 3
@@ -277,7 +278,55 @@ class TestOnTheWay:
             POLICIES["ido"](task((z[:, :2], y), module))
 
 
-def test_classes_are_trained_plainly():
-    frame = pd.DataFrame({"a": np.arange(40.0), "kind": ["x", "y"] * 20})
-    with pytest.raises(UnsupportedError, match=r"denograd_jax\.robust\.ido"):
-        refine(frame, "kind", training="ido")
+def labelled():
+    """Three clusters; about a third of the labels are of the next one."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(3, size=300)
+    wrong = rng.random(300) < 0.3
+    x = 3 * np.eye(3)[kind][:, :2] + rng.normal(size=(300, 2))
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    frame["kind"] = np.array([*"xyz"])[(kind + wrong) % 3]
+    return frame, wrong
+
+
+class TestClasses:
+    def test_ido_is_ido_on_the_training_part(self):
+        frame, _ = labelled()
+        fitted = fit(frame, "kind", training="ido", max_epochs=4, seed=3)
+        x = standardised(frame[["a", "b"]])
+        y = frame["kind"].map({"x": 0, "y": 1, "z": 2}).to_numpy()
+        key = jax.random.key(3)
+        trains, _ = split_rows(len(x), key=key)
+        module = build("mlp", input_shape=(2,), outputs=3, rngs=nnx.Rngs(params=key))
+        model = as_pure(module)
+        expected = ido(
+            model.predict_batch,
+            model.params,
+            x[trains],
+            y[trains],
+            key=key,
+            warm_epochs=3,
+            epochs=1,
+            batch_size=fitting_batch_size(len(trains)),
+        )
+        same_params(fitted.model.params, expected.params)
+        assert fitted.settings["training"] == "ido"
+        noisy = f"{1 - np.mean(expected.p_clean):.1%} of what it was trained on"
+        assert fitted.settings["likely noisy"] == noisy
+
+    def test_rlap_tunes_what_plain_training_gave(self):
+        frame, _ = labelled()
+        options = {"max_epochs": 5, **PUBLISHED}
+        told = refine(frame, "kind", training="rlap", **options).fitted.settings
+        assert told["training"] == "rlap"
+        assert told["epochs"].startswith("10")
+
+    def test_a_linear_model_of_classes_is_trained_so_too(self):
+        frame, _ = labelled()
+        settings = fit(frame, "kind", model="linear", training="ido", max_epochs=2).settings
+        assert "linear" in settings["model"]
+
+    def test_ido_finds_how_many_labels_are_wrong(self):
+        frame, wrong = labelled()
+        told = fit(frame, "kind", training="ido").settings["likely noisy"]
+        assert float(told.split("%")[0]) / 100 == pytest.approx(wrong.mean(), abs=0.12)

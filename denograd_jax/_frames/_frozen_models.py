@@ -82,6 +82,7 @@ def train_backbone(
             labels,
             labelled,
             key=key,
+            training=training,
             max_epochs=max_epochs,
             progress=progress,
         )
@@ -197,14 +198,10 @@ def refuse_training(training: Any, model: Any, schema: Schema) -> None:
     """Refuse a way of training that is unknown, or that the model is not trained in."""
     if training not in list(POLICIES):  # a list compares what has no hash
         raise UnsupportedError(f'training must be "plain", "ido" or "rlap", not {training!r}.')
-    if training != "plain" and schema.classes is not None:
-        raise UnsupportedError(
-            f'training="{training}" is for numeric targets here: for classes train a model with '
-            f"denograd_jax.robust.{training} and give it, model=."
-        )
     if training == "plain" or model is None:
         return
-    if not isinstance(model, str) or model in FITTED_AT_ONCE:
+    at_once = FITTED_AT_ONCE if schema.classes is None else ("mixture",)
+    if not isinstance(model, str) or model in at_once:
         which = f'the model "{model}" is' if isinstance(model, str) else "a model given is"
         raise UnsupportedError(
             f'training="{training}" is for backbones trained here by stochastic gradients, an '

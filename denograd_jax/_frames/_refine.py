@@ -133,10 +133,10 @@ def refine(
         warm_up: Rows (of a panel: distinct times, or rows of each series) that a causal refinement
             learns from; 20 times a window with its target unless given, and at least 200.
         training: How a backbone is trained: "plain"; or, where some rows (windows) may be far off,
-            "ido", which weighs them by how often models of the others miss them by far, in five
-            times the time (not for missing targets, which are left out), or "rlap", which prunes
-            and tunes an "mlp" by what noise stirs in it (no gain seen). Given without a model it is
-            an "mlp".
+            or labels wrong, "ido", which weighs them by how often models miss them while they learn
+            (of numbers five models, each of the others; missing targets are left out), or "rlap",
+            which prunes and tunes an "mlp" by what noise stirs in it (no gain seen). Given without
+            a model it is an "mlp".
         max_epochs: Most training epochs of the backbone; given without a model it is an "mlp".
         folds: Cross-fitting: the data are cut in this many parts, for each of which a backbone is
             trained without it, and moves it. Rows go by their values, a series by blocks in time,

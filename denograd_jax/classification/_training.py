@@ -10,6 +10,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
+from denograd_jax.robust._policies import POLICIES, Task, TrainingName
 
 __all__ = ["train_classifier"]
 
@@ -26,6 +27,7 @@ def train_classifier(
     rows: NDArray[np.intp],
     *,
     key: jax.Array,
+    training: TrainingName = "plain",
     max_epochs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> backbones.Trained:
@@ -44,6 +46,8 @@ def train_classifier(
             a transition matrix.
         rows: Which rows train, `(m,)`.
         key: JAX random key of weights, batches and the rows that decide when to stop.
+        training: How: "plain"; or by "ido" or "rlap", which take labels as given, one-hot, and
+            find by themselves which are wrong.
         max_epochs: Most epochs; unless given 60, and more for small tables.
         progress: Called after every epoch, with its number and that of all.
 
@@ -64,16 +68,21 @@ def train_classifier(
         outputs=likelihood.shape[1],
         rngs=nnx.Rngs(params=key),
     )
-    return backbones.train(
-        module,
-        _gather,
-        (jnp.asarray(x), jnp.asarray(likelihood, jnp.float32)),
-        *(rows[part] for part in backbones.split_rows(len(rows), key=key)),
-        key=key,
-        loss=_corrected,
-        max_epochs=epochs,
-        patience=max(epochs // 6, PATIENCE),
-        progress=None if progress is None else (lambda epoch, total, *_: progress(epoch, total)),
+    trains, validates = (rows[part] for part in backbones.split_rows(len(rows), key=key))
+    return POLICIES[training](
+        Task(
+            module,
+            _gather,
+            (jnp.asarray(x), jnp.asarray(likelihood, jnp.float32)),
+            trains,
+            validates,
+            key,
+            epochs,
+            None if progress is None else (lambda epoch, total, *_: progress(epoch, total)),
+            classes=True,
+            loss=_corrected,
+            patience=max(epochs // 6, PATIENCE),
+        )
     )
 
 

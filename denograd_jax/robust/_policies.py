@@ -8,18 +8,24 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
-from denograd_jax._types import Instances, Model, Params, PredictBatch, Targets
+from denograd_jax._types import Instances, Loss, Model, Params, PredictBatch, Targets
 from denograd_jax.backbones import Gather, Progress, Trained
 from denograd_jax.backbones._feedforward import MLP, LinearPath
-from denograd_jax.backbones._training import fitting_batch_size, refuse_epochs
+from denograd_jax.backbones._training import PATIENCE, fitting_batch_size, refuse_epochs
 from denograd_jax.errors import BackboneError, UnsupportedError
 from denograd_jax.robust._attribution import Features, Head
 from denograd_jax.robust._epochs import WeightedFit
-from denograd_jax.robust._ido_regression import IdoRegressionState, ido_regression
+from denograd_jax.robust._ido import IdoFit, IdoState, ido
+from denograd_jax.robust._ido_regression import (
+    IdoRegressionFit,
+    IdoRegressionState,
+    ido_regression,
+)
 from denograd_jax.robust._rlap import rlap
 
 __all__ = ["POLICIES", "Policy", "Task", "TrainingName"]
@@ -34,9 +40,10 @@ TUNING_EPOCHS = 30
 
 
 class Task(NamedTuple):
-    """A backbone of numbers and what it is trained on, as `backbones.train` takes them.
+    """A backbone and what it is trained on, as `backbones.train` takes them.
 
-    Where `max_epochs` is None a policy has a number of its own.
+    Where `max_epochs` is None a policy has a number of its own. Targets are numbers, or of
+    `classes` labels that are one-hot, which the backbone has logits for.
     """
 
     module: nnx.Module
@@ -47,6 +54,9 @@ class Task(NamedTuple):
     key: jax.Array
     max_epochs: int | None = None
     progress: Progress | None = None
+    classes: bool = False
+    loss: Loss = optax.losses.squared_error
+    patience: int = PATIENCE
 
 
 Policy: TypeAlias = Callable[[Task], Trained]
@@ -62,13 +72,15 @@ def _plain(task: Task) -> Trained:
         task.train_index,
         task.validation_index,
         key=task.key,
+        loss=task.loss,
         max_epochs=PLAIN_EPOCHS if task.max_epochs is None else task.max_epochs,
+        patience=task.patience,
         progress=task.progress,
     )
 
 
 def _ido(task: Task) -> Trained:
-    """`ido_regression`; residuals out of fold say when noise is learnt, so that none is held out.
+    """`ido_regression`, or `ido` of classes; they see when noise is learnt: none is held out.
 
     What validates elsewhere is only told of. Instances that lack a target are left out, and all
     others are in memory at once.
@@ -80,23 +92,27 @@ def _ido(task: Task) -> Trained:
     assert model.predict_batch is not None  # as_pure always gives one
     x, y = _complete(task)
     log = _Log(task, model, total)
+    options: dict[str, Any] = {
+        "key": task.key,
+        "warm_epochs": warm,
+        "epochs": total - warm,
+        "batch_size": fitting_batch_size(len(x)),
+    }
+
+    def observe_classes(_: int, state: IdoState) -> None:
+        log.add(state.params, float(state.losses.mean()))
 
     def observe(_: int, state: IdoRegressionState) -> None:
         of_all = jax.tree.map(lambda p: p[-1], state.params)
         log.add(of_all, float(jnp.square(state.residuals).mean()))
 
+    given = model.predict_batch, model.params, x
+    fit: IdoFit | IdoRegressionFit
     try:
-        fit = ido_regression(
-            model.predict_batch,
-            model.params,
-            x,
-            y,
-            key=task.key,
-            warm_epochs=warm,
-            epochs=total - warm,
-            batch_size=fitting_batch_size(len(x)),
-            observe=observe,
-        )
+        if task.classes:
+            fit = ido(*given, y.argmax(axis=1), observe=observe_classes, **options)
+        else:
+            fit = ido_regression(*given, y, observe=observe, **options)
     except KeyboardInterrupt:
         return log.trained(interrupted=True)
     return log.trained(p_clean=np.asarray(fit.p_clean, np.float64))
@@ -106,6 +122,7 @@ def _rlap(task: Task) -> Trained:
     """Plain training, then `rlap` at the last hidden layer of a perceptron.
 
     A linear path beside the perceptron stays as it is; the perceptron is tuned to what that leaves.
+    Perceptrons that tell classes have none.
     """
     features, head, layer = _halves(task.module)
     first = PLAIN_EPOCHS if task.max_epochs is None else task.max_epochs
@@ -126,7 +143,7 @@ def _rlap(task: Task) -> Trained:
             head,
             plain.model.params,
             x,
-            y - _beside(features, head, plain.model, x),
+            y.argmax(axis=1) if task.classes else y - _beside(features, head, plain.model, x),
             key=task.key,
             layer=layer,
             epochs=tuning,
@@ -157,7 +174,7 @@ class _Log:
         assert predict_batch is not None
         self.model = self.model._replace(params=params)
         index = jnp.asarray(task.validation_index, jnp.int32)
-        loss = _mean_loss(predict_batch, task.gather, params, task.data, index)
+        loss = _mean_loss(predict_batch, task.gather, task.loss, params, task.data, index)
         self.losses.append((train_loss, float(loss)))
         self.done += 1
         if task.progress is not None:
@@ -177,14 +194,20 @@ class _Log:
         return Trained(self.model, train, validation, last, last + 1, interrupted, p_clean)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _mean_loss(
-    predict_batch: PredictBatch, gather: Gather, params: Params, data: Any, index: jax.Array
+    predict_batch: PredictBatch,
+    gather: Gather,
+    loss: Loss,
+    params: Params,
+    data: Any,
+    index: jax.Array,
 ) -> jax.Array:
-    """Mean squared error over the observed targets; NaN where there are none."""
+    """Mean over the observed targets; NaN where there are none."""
     x, y, observed = gather(data, index)
-    errors = jnp.square(predict_batch(params, x) - jnp.where(observed, y, 0))
-    return jnp.where(observed, errors, 0).sum() / observed.sum().astype(errors.dtype)
+    losses = jax.vmap(loss)(predict_batch(params, x), jnp.where(observed, y, 0))
+    counted = observed if losses.ndim == 2 else observed.any(axis=1)
+    return jnp.where(counted, losses, 0).sum() / counted.sum().astype(losses.dtype)
 
 
 def _complete(task: Task) -> tuple[Instances, Targets]:
