@@ -532,6 +532,7 @@ def test_a_short_series_is_told_row_by_row(tmp_path):
     assert np.flatnonzero(told(track, "filled")).tolist() == [10]
 
 
+@pytest.mark.slow
 def test_a_long_series_is_summarised_within_the_budget(tmp_path):
     refinement = long_refinement(120_000, 3)
     page = Page(written(refinement, tmp_path))
@@ -571,6 +572,7 @@ def test_a_small_correction_of_large_values_is_told(tmp_path):
     np.testing.assert_array_equal(told(track, "before") + track["offset"], before["a"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_of_many_groups_the_most_changed_are_told_fully(tmp_path):
     groups, rows = 1000, 100
@@ -813,12 +815,14 @@ def test_a_line_is_broken_where_time_jumps():
     assert y[~np.isnan(y)].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_million_rows_stays_small(tmp_path):
     before = pd.DataFrame(np.random.default_rng(0).lognormal(size=(1_000_000, 1)), columns=["a"])
     source = written(made_refinement(before, before * 0.99), tmp_path)
     assert len(source.encode()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_wide_data_are_cut_and_said_to_be(tmp_path):
     source = written(rows_refinement(20, [f"c{i}" for i in range(130)]), tmp_path)
     assert "30 more columns" in Page(source).sentences
@@ -831,6 +835,7 @@ def test_the_page_of_a_long_series_of_six_columns_stays_small(tmp_path):
     assert len(written(long_refinement(), tmp_path).encode()) < 8_000_000
 
 
+@pytest.mark.slow
 def test_matplotlib_is_left_as_it_was(tmp_path):
     code = (
         "import sys, matplotlib; from tests.reports import series_refinement as make\n"
@@ -845,6 +850,7 @@ def test_matplotlib_is_left_as_it_was(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_a_users_own_style_does_not_get_into_the_page(tmp_path, sources):
     with mpl.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 30}):
         assert written(rows_refinement(), tmp_path) == sources["rows"]
@@ -954,6 +960,7 @@ def test_names_of_classes_cannot_break_out(tmp_path):
     assert "c" * 81 not in source
 
 
+@pytest.mark.slow
 def test_a_report_of_a_real_refinement_of_classes(tmp_path, noisy_table):
     labels = np.where(noisy_table["a"] > noisy_table["a"].median(), "high", "low")
     frame = noisy_table.assign(kind=labels)

@@ -48,6 +48,7 @@ def test_thresholds_by_hand(rng):
 
 
 class TestExceedances:
+    @pytest.mark.slow
     def test_of_a_model_that_never_moves(self, rows, start):
         """Its residuals are minus the targets in every epoch."""
         x, y, _ = rows
@@ -96,6 +97,7 @@ class TestFit:
         )
         assert abs(found.params["b"]) < abs(plain.params["b"]) / 2  # it was 0.3 of noise
 
+    @pytest.mark.slow
     def test_what_it_returns_fits_together(self, rows, start):
         x, y, _ = rows
         seen = []
