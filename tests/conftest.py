@@ -71,6 +71,7 @@ def pytest_collection_finish():
     """What was imported stays: let the collector not go through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # tracing makes objects by the thousand, few of them cycles
 
 
 ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}

@@ -241,6 +241,7 @@ def test_lines_may_be_long_but_not_endless(home, monkeypatch):
         _sources.read_text(Path("h.csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["h.csv", "h.csv.gz", "h.parquet"])
 def test_bytes_that_are_wrong_by_chance(home, name):
     """A table is read from the file, or the file is refused in one line."""

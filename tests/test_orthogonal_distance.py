@@ -14,8 +14,9 @@ from tests.precision import BAR, float64_first, typed
 
 
 @float64_first
-@pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("outputs", "batched"), [(2, False), (1, True), pytest.param(1, False, marks=pytest.mark.slow)]
+)
 def test_rows(rng, dtype, outputs, batched):
     net = oracle.Net(rng, 4, outputs)
     x, y = rng.normal(size=(21, 4)), rng.normal(size=(21, outputs))
