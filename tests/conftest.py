@@ -138,3 +138,11 @@ def mixture():
     from tests.rank_two import NOISY
 
     return fit(NOISY[:1000], "y", model="mixture")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """For what a page says: nearly all of its time goes into its pictures."""
+    from denograd_jax.report import _figures
+
+    monkeypatch.setattr(_figures, "inline_svg", lambda draw, **_: "")
