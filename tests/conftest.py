@@ -74,7 +74,13 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)  # tracing makes objects by the thousand, few of them cycles
 
 
-ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}
+ONE_PRECISION = {
+    "tests.test_against_numpy",
+    "tests.test_classification",
+    "tests.test_composition",
+    "tests.test_robust_beta_mixture",
+    "tests.test_sharding",
+}
 """Heavy modules, which by default are run in the precision whose bars are finer alone."""
 
 

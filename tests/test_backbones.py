@@ -19,7 +19,15 @@ EVERY = [(name, SHAPES[kind]) for kind in SHAPES for name in names(kind)]
 
 @functools.cache
 def untrained(name, shape, seed):
-    return as_pure(build(name, input_shape=shape, outputs=OUTPUTS, rngs=nnx.Rngs(seed)))
+    """With weights of NumPy: to draw those of a network one by one is to compile for each."""
+    module = nnx.eval_shape(
+        lambda: build(name, input_shape=shape, outputs=OUTPUTS, rngs=nnx.Rngs(seed))
+    )
+    rng = np.random.default_rng(seed)
+    state = nnx.state(module, nnx.Param)
+    drawn = jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), jnp.float32), state)
+    nnx.update(module, drawn)
+    return as_pure(module)
 
 
 def pure(name, shape, dtype=np.float32, seed=0):

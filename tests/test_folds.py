@@ -205,7 +205,7 @@ def trained_on(frame, options, *, changed=None):
     [
         pytest.param({"target": "y", "folds": 3}, marks=pytest.mark.slow),
         {"window": 6, "folds": 3, "horizon": 2},
-        {"window": 6, "folds": 3, "model": "linear"},
+        pytest.param({"window": 6, "folds": 3, "model": "linear"}, marks=pytest.mark.slow),
     ],
     ids=["rows", "series", "linear"],
 )

@@ -98,6 +98,7 @@ def test_options_hold_from_the_first_row_on(moves):
     assert_as_whole(FITTED, series(), [2, 6, 8, 8], 1, **MOVES | moves)
 
 
+@pytest.mark.slow
 def test_missing_cells_are_filled_once_there_is_a_window():
     frame = series()
     frame.loc[[10, 11, 17], "u"] = np.nan

@@ -190,6 +190,7 @@ def test_a_model_sees_numbers_alone_in_the_order_of_the_data():
     pd.testing.assert_frame_equal(result.data[list(frame)], expected.data)
 
 
+@pytest.mark.slow
 def test_a_model_in_double_precision(x64):
     params = (WEIGHTS, np.array(5.0))
     with jax.numpy_dtype_promotion("standard"):
@@ -433,6 +434,7 @@ def test_a_second_call_with_equal_shapes_compiles_nothing(options):
     assert count_compilations(lambda: call(1)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

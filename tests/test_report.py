@@ -280,7 +280,7 @@ def test_nothing_changed_is_said(tmp_path):
     assert "search" not in {attributes.get("id") for _, attributes in page.tags}
 
 
-@pytest.mark.parametrize("kind", ["rows", "series"])
+@pytest.mark.parametrize("kind", [pytest.param("rows", marks=pytest.mark.slow), "series"])
 @pytest.mark.parametrize(
     "values",
     [

@@ -44,6 +44,7 @@ def test_the_ceiling_is_about_the_noise():
     np.testing.assert_allclose(np.sqrt(noise.ceiling) * rows.std(axis=0), 0.3, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_columns_of_different_noise():
     scales = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.0])
     sizes = found(noisy(rank_two(), scales))

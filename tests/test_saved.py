@@ -296,7 +296,7 @@ def test_a_folder_holds_plain_files_only(folders):
 
 
 @pytest.mark.parametrize("kind", [pytest.param(Fitted, marks=pytest.mark.slow), Refinement])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_file_is_refused(kind, folders, tmp_path_factory, data):
     """Cut short, one bit flipped, emptied, or gone: never anything but one clear line."""
@@ -330,7 +330,7 @@ def leaves(value, path=()):
 
 
 @pytest.mark.parametrize("kind", [pytest.param(Fitted, marks=pytest.mark.slow), Refinement])
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_wrong_types_in_a_record_are_refused_or_harmless(kind, folders, tmp_path_factory, data):
     """Someone wrote it by hand, sums and all."""

@@ -296,6 +296,7 @@ def test_a_model_that_cannot_be_pickled_is_named():
         pickle.dumps(refiner)
 
 
+@pytest.mark.slow
 def test_random_states():
     table = noisy()
 

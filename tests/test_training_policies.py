@@ -85,6 +85,7 @@ class TestIdo:
         expected = by_hand((WINDOW, 2), 2, windows, z[trains + WINDOW], 0)
         same_params(fitted.model.params, expected.params)
 
+    @pytest.mark.slow
     def test_what_is_held_out_is_only_told_of(self):
         x, y = np.split(standardised(rows()), [2], axis=1)
         trained = POLICIES["ido"](task((x, y), max_epochs=4))
