@@ -178,6 +178,7 @@ def test_indicators_with_gaps_are_none_the_less_no_columns_of_the_density():
     assert found.variance[6] == 0
 
 
+@slow
 def test_several_targets(told_rows):
     several = refine(NOISY, ["y", "b"], rule="auto", noise_scale=0.3)
     # The density is the same, whatever of it is a target, but for where the fit ended.

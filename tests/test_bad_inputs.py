@@ -208,7 +208,6 @@ def one_line_compressed(path, mebibytes):
 @pytest.mark.parametrize(
     ("name", "write", "mebibytes"),
     [
-        ("h.csv", one_line, 200),
         ("h.csv.gz", one_line_compressed, 200),
         pytest.param("h.csv", one_line, 1024, marks=pytest.mark.slow),
     ],

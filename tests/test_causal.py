@@ -299,6 +299,7 @@ def test_without_lag_only_targets_move():
     assert np.abs(np.asarray(found.x) - x).max() > 0.01
 
 
+@pytest.mark.slow
 def test_targets_that_start_as_columns_and_go_their_own_way():
     x = series(np.random.default_rng(8), 20, 2)
     params = net(6)
@@ -311,6 +312,7 @@ def test_targets_that_start_as_columns_and_go_their_own_way():
     np.testing.assert_array_equal(found.y, expected.y)
 
 
+@pytest.mark.slow
 def test_noise_that_all_steps_share():
     x = series(np.random.default_rng(16), 20, 2)
     params = net(6)

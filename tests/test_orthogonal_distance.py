@@ -212,6 +212,7 @@ def test_what_is_held_fixed_leaves_the_whole_correction_to_others(x64, rng):
     np.testing.assert_array_equal(solution.y, y)
 
 
+@pytest.mark.slow
 def test_missing_targets_say_nothing(x64, rng):
     """Each instance is that of its observed targets alone."""
     x, y, w = rng.normal(size=(12, 4)), rng.normal(size=(12, 3)), rng.normal(size=(3, 4))

@@ -274,6 +274,7 @@ class TestBadInput:
         with pytest.raises(DataError, match="NaN or infinite"):
             ido(linear, zeros(2, 3), x, y, **OPTIONS)
 
+    @pytest.mark.slow
     def test_a_training_that_diverges(self, blobs):
         x, y, _ = blobs
         with pytest.raises(BackboneError, match="not finite"):
