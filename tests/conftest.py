@@ -71,9 +71,16 @@ def pytest_collection_finish():
     """What was imported stays: let the collector not go through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # tracing makes objects by the thousand, few of them cycles
 
 
-ONE_PRECISION = {"tests.test_composition", "tests.test_sharding"}
+ONE_PRECISION = {
+    "tests.test_against_numpy",
+    "tests.test_classification",
+    "tests.test_composition",
+    "tests.test_robust_beta_mixture",
+    "tests.test_sharding",
+}
 """Heavy modules, which by default are run in the precision whose bars are finer alone."""
 
 
@@ -137,3 +144,11 @@ def mixture():
     from tests.rank_two import NOISY
 
     return fit(NOISY[:1000], "y", model="mixture")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """For what a page says: nearly all of its time goes into its pictures."""
+    from denograd_jax.report import _figures
+
+    monkeypatch.setattr(_figures, "inline_svg", lambda draw, **_: "")

@@ -11,9 +11,8 @@ from tests.rank_two import CLEAN, COLUMNS, NOISY, X, rank_two, ratio, rms
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "kind", ["mlp", *(pytest.param(k, marks=slow) for k in ("linear", "sklearn", "function"))]
-)
+@slow
+@pytest.mark.parametrize("kind", ["mlp", "linear", "sklearn", "function"])
 def test_other_models_of_the_target(kind):
     def halves(row):
         return 0.5 * row[:1]
@@ -43,7 +42,8 @@ def test_yesterdays_density_refines_today(mixture):
     pd.testing.assert_frame_equal(again[COLUMNS], found.data, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [pytest.param("unit_step", marks=slow), "gauss_newton"])
+@slow
+@pytest.mark.parametrize("rule", ["unit_step", "gauss_newton"])
 def test_other_rules_with_the_mixture(rule):
     refined = refine(NOISY, "y", model="mixture", rule=rule)
     assert refined.settings["rule"] == rule
@@ -66,7 +66,9 @@ def test_more_noise_than_was_found_widens_the_density(mixture):
     np.testing.assert_allclose(same.covariances, mixture.noise.covariances)
 
 
-@pytest.mark.parametrize("taught", [CLEAN[:500], NOISY[:500]], ids=["clean", "noisy"])
+@pytest.mark.parametrize(
+    "taught", [CLEAN[:500], pytest.param(NOISY[:500], marks=slow)], ids=["clean", "noisy"]
+)
 def test_more_noise_than_the_model_was_fitted_to_does_no_harm(taught):
     told = fit(taught, "y", model="mixture").refine(NOISY[1000:], "y", rule="auto", noise_scale=0.5)
     assert ratio(told.data, NOISY[1000:], CLEAN[1000:]) < 0.9
@@ -113,6 +115,7 @@ def test_a_refinement_in_a_folder(refined_rows, tmp_path):
     )
 
 
+@slow
 def test_a_refinement_by_a_given_model_in_a_folder(tmp_path):
     refined = refine(NOISY[:400], "y", rule="auto", model=lambda row: row[:1], noise_scale=0.3)
     refined.save(tmp_path / "done")

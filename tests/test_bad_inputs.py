@@ -208,7 +208,6 @@ def one_line_compressed(path, mebibytes):
 @pytest.mark.parametrize(
     ("name", "write", "mebibytes"),
     [
-        ("h.csv", one_line, 200),
         ("h.csv.gz", one_line_compressed, 200),
         pytest.param("h.csv", one_line, 1024, marks=pytest.mark.slow),
     ],
@@ -241,6 +240,7 @@ def test_lines_may_be_long_but_not_endless(home, monkeypatch):
         _sources.read_text(Path("h.csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["h.csv", "h.csv.gz", "h.parquet"])
 def test_bytes_that_are_wrong_by_chance(home, name):
     """A table is read from the file, or the file is refused in one line."""

@@ -79,6 +79,7 @@ def test_sizes_of_the_example_are_those_of_the_model(function, tmp_path):
             jax.vmap(one.predict, (None, 0))(one.params, longer)
 
 
+@pytest.mark.slow
 def test_sizes_that_the_module_leaves_open_stay_open_without_an_example():
     module = Applied(lambda s, x: s.layer(x)[0][:, -1], layer=nn.GRU(3, 2, batch_first=True))
     model = bridges.from_torch(module)
@@ -133,7 +134,9 @@ def test_searchsorted_at_ties(side):
     agrees(Applied(function, borders=torch.tensor([0.0, 1, 2])), ties)
 
 
-@pytest.mark.parametrize("function", [torch.std_mean, torch.var_mean])
+@pytest.mark.parametrize(
+    "function", [torch.std_mean, pytest.param(torch.var_mean, marks=pytest.mark.slow)]
+)
 def test_deviations_of_constant_rows(function):
     agrees(Applied(lambda s, x: function(x, 1)[0]), np.ones((4, 3), np.float32))
 
@@ -160,6 +163,7 @@ def test_whole_numbers_of_64_bits_are_not_cut_off():
         model.predict_batch(model.params, jnp.ones((2, 4)))
 
 
+@pytest.mark.slow
 def test_a_module_that_runs_in_float32_only():
     agrees(Applied(lambda s, x: F.conv1d(x[:, None], torch.ones(1, 1, 2))[:, 0]), ROWS)
 
@@ -178,6 +182,7 @@ def test_a_mask_of_infinities():
     agrees(Applied(lambda s, x: torch.softmax(x[:, None] + s.mask, -1)[:, :, 0], mask=mask), ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_weight_norm_of_old():
     agrees(nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2))), ROWS)
@@ -197,6 +202,7 @@ class Keeps(nn.Module):
         return self.found
 
 
+@pytest.mark.slow
 def test_a_module_that_keeps_results_and_counts():
     module = Keeps()
     module(torch.tensor(ROWS))
@@ -205,6 +211,7 @@ def test_a_module_that_keeps_results_and_counts():
     agrees(module, ROWS)
 
 
+@pytest.mark.slow
 def test_a_first_layer_in_place():
     agrees(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 1)), ROWS)
 
@@ -212,6 +219,7 @@ def test_a_first_layer_in_place():
 # Inputs that a module does not take
 
 
+@pytest.mark.slow
 def test_a_feature_that_is_looked_up():
     def function(s, x):
         return s.head(torch.cat([x[:, :2], s.table(x[:, 2].long())], 1))
@@ -270,6 +278,7 @@ class ChannelsFirst(TurnsItself):
         return self.head(self.conv(x).mean(-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [TurnsItself, ChannelsFirst])
 def test_windows_as_long_as_wide_are_turned_once(make, tmp_path):
     module = make()

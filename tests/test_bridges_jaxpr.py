@@ -52,7 +52,9 @@ def converted(module, shape):
     [({}, 1), ({"num_layers": 2}, 2), ({"bidirectional": True}, 2)],
     ids=["1 layer", "2 layers", "bidirectional"],
 )
-@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(
+    "layer", [nn.LSTM, *(pytest.param(n, marks=pytest.mark.slow) for n in (nn.GRU, nn.RNN))]
+)
 def test_a_recurrence_is_a_scan_whatever_the_length_of_the_window(layer, settings, cells):
     module = Recurrent(layer, **settings)
     short, long = (equations_of_gradient(converted(module, (w, C)), (w, C)) for w in (8, 64))

@@ -91,6 +91,7 @@ class TestRegistration:
         for check in (forward, input_gradient, weight_gradient):
             assert check(model, module, (W, C), "float64") < TOLERANCE
 
+    @pytest.mark.slow
     def test_the_loop_is_not_written_out(self, register):
         register(registration)
         written_out, without = equations_and_scans(made(LoopedLSTM), method="export")
@@ -108,12 +109,14 @@ class TestRegistration:
         values = (m.predict_batch(m.params, x) for m in (model, loaded))
         np.testing.assert_array_equal(*values)
 
+    @pytest.mark.slow
     def test_settings_that_no_backbone_has(self, register):
         seen = []
         register(lambda module: seen.append(module))
         assert equations_and_scans(made(LoopedLSTM))[1] == 0
         assert [type(module) for module in seen] == [LoopedLSTM]
 
+    @pytest.mark.slow
     def test_a_subclass_with_its_own_forward_is_traced(self, register):
         register(registration)
         assert equations_and_scans(made(Halved))[1] == 0

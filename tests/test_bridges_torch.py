@@ -153,8 +153,17 @@ def assert_same(module, model, x, *, call=None, single=True):
             np.testing.assert_allclose(seen, want, rtol=tolerance, atol=tolerance)
 
 
+QUICK = {"layer norm", "batch norm", "nested", "flattened windows", "softmax"}
+
+
 @float64_first
-@pytest.mark.parametrize(("make", "shape"), PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        pytest.param(*case, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, case in PLAIN.items()
+    ],
+)
 def test_sequential(make, shape, dtype, rng):
     module = build(make, dtype)
     x = rng.standard_normal((9, *shape)).astype(dtype)
@@ -175,13 +184,14 @@ def test_lstm(name, rng):
     assert_same(module, bridges.from_torch(module, x), x, single=False)
 
 
-@pytest.mark.parametrize("name", ["last step", "flattened", "deep head"])
+@pytest.mark.parametrize("name", [pytest.param("flattened", marks=pytest.mark.slow), "deep head"])
 def test_lstm_in_float32(name, rng):
     module = build(RECURRENT[name], "float32")
     x = rng.standard_normal((4, 7, 3), np.float32)
     assert_same(module, bridges.from_torch(module, x), x)
 
 
+@pytest.mark.slow
 def test_the_length_of_a_window_is_left_open(rng):
     """Without an example, where the layers allow it."""
     module = build(RECURRENT["mean"], "float32")
@@ -190,6 +200,7 @@ def test_the_length_of_a_window_is_left_open(rng):
         assert_same(module, model, rng.standard_normal((4, steps, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_lstm_that_expects_time_first(rng):
     module = build(lambda: Recurrent(read_last_of_time_major), "float32")
 
@@ -205,6 +216,7 @@ def test_lstm_that_expects_time_first(rng):
     assert_same(module, bridges.from_torch(module), x, call=TimeFirst(), single=False)
 
 
+@pytest.mark.slow
 def test_own_module_that_runs_its_layers_in_order(rng):
     class Network(nn.Module):
         def __init__(self):
@@ -222,6 +234,7 @@ def test_own_module_that_runs_its_layers_in_order(rng):
     assert_same(module, model, rng.standard_normal((5, 12), np.float32))
 
 
+@pytest.mark.slow
 def test_an_example_settles_the_shape(rng):
     def make():
         return nn.Sequential(nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1))
@@ -295,6 +308,7 @@ def with_hook(module):
     return module
 
 
+@pytest.mark.slow
 def test_hooks_are_part_of_the_graph(rng):
     module = nn.Sequential(
         with_hook(nn.Linear(3, 2)), nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
@@ -302,6 +316,7 @@ def test_hooks_are_part_of_the_graph(rng):
     assert_same(module, bridges.from_torch(module), rng.standard_normal((4, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_literals_of_another_type_make_another_program():
     whole, broken = (bridges.from_torch(Times(n), np.zeros((2, 3))) for n in (2, 2.0))
     assert whole.predict is not broken.predict
@@ -345,6 +360,7 @@ def test_a_module_that_cannot_be_copied():
         bridges.from_torch(module)
 
 
+@pytest.mark.slow
 def test_wide_layers_with_kinks():
     """In float32, rounding would carry some of so many units over their kink."""
     torch.manual_seed(0)
@@ -386,6 +402,7 @@ def test_the_module_is_left_alone():
         assert torch.equal(value, weights[name]), name
 
 
+@pytest.mark.slow
 def test_works_where_torch_records_no_gradients():
     with torch.no_grad():
         assert bridges.from_torch(nn.Linear(3, 1)).params.keys() == {"weight", "bias"}
@@ -429,6 +446,7 @@ def test_composes_with_transformations(rng):
     np.testing.assert_allclose(curvature, curvature.T, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_runs_on_shards(rng):
     """The state of the LSTM varies over the mesh as its input does."""
     model = bridges.from_torch(RECURRENT["last step"]())
@@ -468,7 +486,8 @@ def test_tied_weights(rng):
     assert_same(module, model, rng.standard_normal((4, 3), np.float32))
 
 
-@pytest.mark.parametrize("name", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_half_precision(name, rng):
     module = build(RECURRENT["deep head"], "float32").to(getattr(torch, name))
     model = bridges.from_torch(module)
@@ -495,6 +514,7 @@ def test_missing_torch_names_the_extra(monkeypatch):
             call({})
 
 
+@pytest.mark.slow
 def test_importing_the_bridges_imports_no_torch():
     code = "import sys, denograd_jax.bridges; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -89,9 +89,9 @@ def series(rng, steps, channels, dtype="float32", missing=0.0):
     [
         (0, 0, 3, 1, False),
         pytest.param(0, 4, 2, 1, True, marks=pytest.mark.slow),
-        (1, 2, 3, 2, False),
+        pytest.param(1, 2, 3, 2, False, marks=pytest.mark.slow),
         (2, 4, 2, 1, True),
-        (3, 0, 3, 1, False),
+        pytest.param(3, 0, 3, 1, False, marks=pytest.mark.slow),
         pytest.param(3, 2, 3, 2, False, marks=pytest.mark.slow),
     ],
 )
@@ -197,7 +197,7 @@ def test_later_steps_change_nothing(case):
             np.testing.assert_allclose(early[settled], late[settled], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("lag", "horizon"), [(0, 1), (1, 1), (4, 1), (4, 3)])
+@pytest.mark.parametrize(("lag", "horizon"), [(0, 1), (4, 3)])
 def test_looks_ahead_by_the_lag_and_no_further(lag, horizon):
     rng = np.random.default_rng(2)
     x = series(rng, 30, 2)
@@ -222,7 +222,7 @@ def test_looks_ahead_by_the_lag_and_no_further(lag, horizon):
         assert np.abs(after.x[t + lag + 1 :] - before.x[t + lag + 1 :]).max() > 1e-4
 
 
-@pytest.mark.parametrize("lag", [1, 4])
+@pytest.mark.parametrize("lag", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_depends_on_as_many_steps_as_it_says(lag):
     x = series(np.random.default_rng(3), 24, 2)
     c = causal_refiner(tanh_net, RULE, layouts.windows(4, target_columns=[0, 1]), lag=lag)
@@ -237,8 +237,15 @@ def test_depends_on_as_many_steps_as_it_says(lag):
     assert np.abs(remembered.x[t] - before.x[t]).max() > 1e-4
 
 
-@pytest.mark.parametrize("lag", [0, 3])
-@pytest.mark.parametrize("news", [1, 4])
+@pytest.mark.parametrize(
+    ("lag", "news"),
+    [
+        (0, 4),
+        (3, 1),
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        pytest.param(3, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_steps_one_by_one_are_those_of_the_series(x64, lag, news):
     """What an online refiner does: a memory that begins with nothing, of one shape for ever."""
     rng = np.random.default_rng(4)
@@ -264,7 +271,7 @@ def test_steps_one_by_one_are_those_of_the_series(x64, lag, news):
     assert np.isnan(pieces.x[:lag]).all()  # steps before the first
 
 
-@pytest.mark.parametrize("first", [0, 5, 17, 19])
+@pytest.mark.parametrize("first", [5, 19])
 def test_from_a_step_on(first):
     x = series(np.random.default_rng(6), 20, 2)
     c = causal_refiner(tanh_net, RULE, layouts.windows(3, target_columns=[0, 1]), lag=2)
@@ -292,6 +299,7 @@ def test_without_lag_only_targets_move():
     assert np.abs(np.asarray(found.x) - x).max() > 0.01
 
 
+@pytest.mark.slow
 def test_targets_that_start_as_columns_and_go_their_own_way():
     x = series(np.random.default_rng(8), 20, 2)
     params = net(6)
@@ -304,6 +312,7 @@ def test_targets_that_start_as_columns_and_go_their_own_way():
     np.testing.assert_array_equal(found.y, expected.y)
 
 
+@pytest.mark.slow
 def test_noise_that_all_steps_share():
     x = series(np.random.default_rng(16), 20, 2)
     params = net(6)
@@ -337,7 +346,10 @@ def test_status_and_steps_are_those_of_the_buffer():
     assert np.isfinite(np.delete(np.asarray(found.x), 8, axis=0)).all()
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 64])
+@pytest.mark.parametrize(
+    "chunk_size",
+    [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(64, marks=pytest.mark.slow)],
+)
 def test_chunks_have_no_effect(chunk_size):
     x = series(np.random.default_rng(9), 40, 2)
     layout = layouts.windows(3, target_columns=[0, 1])
@@ -438,8 +450,14 @@ def test_what_is_refused():
         refine(c, Model(tanh_net, net(6)), c.init(x))
 
 
-@pytest.mark.parametrize("lag", [0, 2])
-@pytest.mark.parametrize("by_step", [False, True])
+@pytest.mark.parametrize(
+    ("lag", "by_step"),
+    [
+        (2, True),
+        pytest.param(0, False, marks=pytest.mark.slow),
+        pytest.param(2, False, marks=pytest.mark.slow),
+    ],
+)
 def test_limits_are_kept_after_each_step_of_a_buffer(lag, by_step):
     """As in a constrained run of the slice; with a grid, whose fractions are kept aside."""
     with jax.enable_x64(True):

@@ -239,6 +239,7 @@ def test_the_order_of_categories_is_that_of_the_logits(stepped):
     np.testing.assert_allclose(found.data[FEATURES], stepped.data[FEATURES], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_truth_values_are_classes():
     frame = FRAME.assign(kind=FRAME["kind"] == "ant")
     model = (linear, WEIGHTS[[1, 0]].astype(np.float32))  # False comes first
@@ -293,6 +294,7 @@ def test_rows_without_a_label_are_left_alone_by_steps():
     np.testing.assert_allclose(found.data[~missing][FEATURES], whole.data[~missing][FEATURES])
 
 
+@pytest.mark.slow
 def test_a_class_of_one_row_is_told():
     frame = FRAME.assign(kind=FRAME["kind"].where(np.arange(ROWS) > 0, "dodo"))
     found = refine(frame, "kind", model="linear", max_epochs=1, max_steps=1)

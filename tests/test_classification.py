@@ -10,6 +10,7 @@ from denograd_jax._losses import as_loss
 from denograd_jax._types import Model
 from denograd_jax.classification import simplex_targets
 from denograd_jax.errors import DataError, ModelError, ShapeError, UnsupportedError
+from tests.precision import float64_first
 
 ROWS, FEATURES, CLASSES = 12, 4, 3
 
@@ -165,6 +166,7 @@ def test_what_is_no_class_stays_and_is_counted(problem, dtype, y):
     assert np.isfinite(state.data.x).all()
 
 
+@float64_first
 def test_vmap_jit_and_grad(problem):
     """A sweep of step sizes, and the derivative by one of them against differences."""
     params, x, labels = problem

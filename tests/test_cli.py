@@ -101,6 +101,7 @@ def test_repairs_a_real_file(tmp_path, capsys, rng):
     assert "Wrote" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_repairs_a_real_panel_of_series(tmp_path, capsys):
     steps = np.arange(60)
     frame = pd.DataFrame(
@@ -332,6 +333,7 @@ entry_point()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_training(source):
     """A process of its own, interrupted as soon as it says that it trains."""
     arguments = "refine houses.csv --target price --max-epochs 100000 --max-steps 100000000"

@@ -185,6 +185,7 @@ def child(folder):
     repair()
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_kill_9(source, monkeypatch):
     command = [sys.executable, "-c", CHILD, str(Path.cwd())]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)

@@ -60,6 +60,7 @@ def test_refine_takes_labels_as_they_are(source, capsys):
     assert "Classes and labels" in Path("page.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_classes_when_told(source, capsys):
     line = "codes.csv --target code --max-epochs 2"
     assert run(f"fit {line} --classes model") == 0
@@ -94,6 +95,7 @@ def test_find_noisy_ranks_rows(source, capsys):
     assert sum(same) == ROWS + 1 - (better["kind"] != given["kind"]).sum()
 
 
+@pytest.mark.slow
 def test_find_noisy_fills_labels_of_whole_numbers(source):
     codes = pd.read_csv("codes.csv")
     codes["code"] = codes["code"].astype("Int64").where(codes.index != 9)

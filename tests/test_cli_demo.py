@@ -1,5 +1,7 @@
 """The demo: what it prints is what its files say."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,47 +10,57 @@ from denograd_jax import datasets, metrics
 from denograd_jax.cli import _demo, main
 
 
-@pytest.fixture(scope="module")
-def trials():
-    """Both data sets, a small part of each, refined for real."""
-    patch = pytest.MonkeyPatch()
-    with patch.context() as small:
+@functools.cache
+def trial_of(name):
+    """A small part of a data set, refined for real."""
+    with pytest.MonkeyPatch().context() as small:
         small.setattr(_demo, "FAST_ROWS", 150)
         small.setattr(_demo, "FAST_STEPS", 300)
         small.setattr(_demo, "FAST_EPOCHS", 2)
-        yield [
-            _demo.try_out(name, lambda stage, done, total: None, fast=True, seed=1)
-            for name in datasets.names()
-        ]
+        return _demo.try_out(name, lambda stage, done, total: None, fast=True, seed=1)
 
 
-def test_errors_agree_with_the_metrics(trials):
-    for trial in trials:
-        clean, noisy, refined = (
-            frame[trial.columns].to_numpy(np.float64)
-            for frame in (trial.clean, trial.noisy, trial.refinement.data)
-        )
-        scale = np.nanstd(clean, axis=0)
-        before, after = _demo.errors(trial, trial.columns)
-        ratio = metrics.error_ratio(refined, noisy, clean, scale=scale)
-        assert after / before == pytest.approx(ratio, rel=1e-9)
-        assert before == pytest.approx(0.3, rel=0.1)
+@pytest.fixture
+def trials():
+    return [trial_of(name) for name in datasets.names()]
 
 
-def test_noise_is_only_where_it_was_meant_to_be(trials):
-    for trial in trials:
-        others = [c for c in trial.clean if c not in trial.columns]
-        pd.testing.assert_frame_equal(trial.noisy[others], trial.clean[others])
-        pd.testing.assert_frame_equal(trial.refinement.data[others], trial.clean[others])
-        assert set(trial.columns) == set(trial.refinement.before.columns)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name == "lucas_county" else name
+        for name in datasets.names()
+    ]
+)
+def trial(request):
+    return trial_of(request.param)
 
 
-def test_the_part_of_a_panel_has_every_series(trials):
-    weather = trials[1].clean
+def test_errors_agree_with_the_metrics(trial):
+    clean, noisy, refined = (
+        frame[trial.columns].to_numpy(np.float64)
+        for frame in (trial.clean, trial.noisy, trial.refinement.data)
+    )
+    scale = np.nanstd(clean, axis=0)
+    before, after = _demo.errors(trial, trial.columns)
+    ratio = metrics.error_ratio(refined, noisy, clean, scale=scale)
+    assert after / before == pytest.approx(ratio, rel=1e-9)
+    assert before == pytest.approx(0.3, rel=0.1)
+
+
+def test_noise_is_only_where_it_was_meant_to_be(trial):
+    others = [c for c in trial.clean if c not in trial.columns]
+    pd.testing.assert_frame_equal(trial.noisy[others], trial.clean[others])
+    pd.testing.assert_frame_equal(trial.refinement.data[others], trial.clean[others])
+    assert set(trial.columns) == set(trial.refinement.before.columns)
+
+
+def test_the_part_of_a_panel_has_every_series():
+    weather = trial_of("nyc_weather_2013").clean
     assert weather.groupby("origin").size().tolist() == [300, 300, 300]
     assert weather.groupby("origin")["time_hour"].is_monotonic_increasing.all()
 
 
+@pytest.mark.slow
 def test_prints_and_leaves_what_it_found(trials, tmp_path, monkeypatch, capsys):
     ready = {trial.about.name: trial for trial in trials}
     monkeypatch.setattr(_demo, "try_out", lambda name, progress, **options: ready[name])
@@ -78,9 +90,9 @@ def test_prints_and_leaves_what_it_found(trials, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("gain", "words"), [(0.2, "20.0% nearer to"), (-0.2, "20.0% further from"), (0, "as far from")]
 )
-def test_the_verdict_is_honest(trials, gain, words):
+def test_the_verdict_is_honest(gain, words):
     """A refinement made up so that the error is known."""
-    trial = trials[1]
+    trial = trial_of("nyc_weather_2013")
     moved = trial.noisy.copy()
     clean = trial.clean[trial.columns]
     moved[trial.columns] = clean + (1 - gain) * (trial.noisy[trial.columns] - clean)

@@ -320,6 +320,7 @@ def test_run_in_the_loop_and_on_the_host():
     assert set(summary.records[0]) == {"active", "mean_abs_residual"}
 
 
+@pytest.mark.slow
 def test_transformations_agree():
     """jit with init inside, scan, vmap over limits and over states, and a gradient."""
 
@@ -356,7 +357,7 @@ def test_other_limits_of_equal_shapes_compile_nothing():
     assert count_compilations(lambda: solve(0.5)) == 0
 
 
-@pytest.mark.parametrize("make", [refiner, global_refiner])
+@pytest.mark.parametrize("make", [refiner, pytest.param(global_refiner, marks=pytest.mark.slow)])
 def test_a_mesh_gives_the_same(make):
     """Limits per column; the padding stays missing. Limits per step are refused."""
     layout = layouts.windows(3)

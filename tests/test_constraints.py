@@ -224,6 +224,7 @@ def test_one_step_of_a_series_is_the_free_one_projected(groups):
     assert not expected.equals(free.data)
 
 
+@pytest.mark.slow
 def test_each_group_has_its_own_unit_of_the_largest_change():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(30, 2)).cumsum(axis=0), columns=["u", "v"])
@@ -283,7 +284,14 @@ def noise_of(kind, frame):
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["number", "mapping", "series", "array", "frame"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "mapping",
+        "array",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("number", "series", "frame")),
+    ],
+)
 def test_known_noise_against_numpy(kind):
     """Cells move in proportion to their variance, and a known cell not at all."""
     frame = table()

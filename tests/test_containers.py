@@ -241,7 +241,7 @@ def frames(draw):
     return frame, target
 
 
-@settings(max_examples=15)  # each combination of types is compiled anew
+@settings(max_examples=8)  # each combination of types is compiled anew
 @given(frames(), st.booleans(), st.booleans())
 def test_any_frame_keeps_its_form_or_is_refused_in_one_line(given_frame, series, round_integers):
     frame, target = given_frame

@@ -203,6 +203,7 @@ def oracle_in_float32(net):
     return Float32
 
 
+@pytest.mark.slow
 def test_tensors_and_a_torch_lstm(rng):
     torch = pytest.importorskip("torch")
 
@@ -357,6 +358,7 @@ class TestArgumentsOfVersion2:
         assert found[0] == pytest.approx(1.0)
         assert found[1] == pytest.approx(0.5)
 
+    @pytest.mark.slow
     def test_target_columns_are_copies_or_one_variable(self, rng):
         x = rng.normal(size=(30, 3))
         net = oracle.Net(rng, 4 * 3, 2)

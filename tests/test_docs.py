@@ -169,6 +169,7 @@ def test_included_files_exist():
     assert {Path(f).parent.name for f in included} == {"examples"}
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_script(tmp_path):
     pytest.importorskip("matplotlib")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

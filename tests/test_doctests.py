@@ -16,7 +16,26 @@ def modules():
             yield found.name
 
 
-@pytest.mark.parametrize("name", sorted(set(modules())))
+HEAVY = (
+    "_frames._calibration",
+    "_frames._fitted",
+    "_frames._online",
+    "_frames._refine",
+    "classification._find_noisy",
+    "robust._beta_mixture",
+    "sklearn._data_refiner",
+    "sklearn._refine_then_fit",
+)
+"""Their examples train or search for noise, as tests of their own do in a smaller form."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.endswith(HEAVY) else name
+        for name in sorted(set(modules()))
+    ],
+)
 def test_doctest(name):
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0

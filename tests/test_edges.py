@@ -85,6 +85,7 @@ def test_constant_columns_move_like_any_other(rng, x64):
     np.testing.assert_allclose(found.x, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_instances_of_any_rank(rng):
     """Rows may be images: the layout does not look inside an instance."""
     x, y = rng.normal(size=(5, 2, 3, 4)), rng.normal(size=5)

@@ -7,20 +7,12 @@ import jax
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-SLOW = {
-    "cross_validation",
-    "houses",
-    "learn_tolerance",
-    "multihost",
-    "pytorch_frame",
-    "pytorch_series",
-    "weather",
-}
+QUICK = {"pytorch_drop_in", "training_loop"}
 
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=pytest.mark.slow) if p.stem in SLOW else p for p in EXAMPLES],
+    [p if p.stem in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in EXAMPLES],
     ids=lambda path: path.stem,
 )
 def test_example(path, capsys):

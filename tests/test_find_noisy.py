@@ -98,6 +98,7 @@ def test_the_same_again(rng):
     assert not first.table.equals(other.table)
 
 
+@pytest.mark.slow
 def test_nothing_given_is_changed(rng):
     X, _, given = clusters(rng, rows=60)
     frame = pd.DataFrame(X).assign(kind=pd.Categorical(NAMES[given]))
@@ -116,11 +117,17 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in ("objects", "floats") else kind
+        for kind in KINDS
+    ],
+)
 def test_kinds_of_labels(rng, kind):
     X, _, given = clusters(rng, rows=150)
     y = pd.Series(KINDS[kind][given])
-    found = find_noisy(pd.DataFrame(X), y, rounds=1)
+    found = find_noisy(pd.DataFrame(X), y, model="linear", rounds=1)
     corrected = found.corrected()
     assert set(corrected) <= set(y)
     assert (corrected.astype(str) == y.astype(str)).mean() > 0.8
@@ -137,7 +144,7 @@ def test_a_missing_label_is_suggested(rng, missing):
     X, true, given = clusters(rng, wrong=0)
     y = pd.Series(NAMES[given], dtype=object)
     y[:10] = missing
-    found = find_noisy(X, y, rounds=2)
+    found = find_noisy(X, y, model="linear", rounds=2)
     table = found.table
     assert table["label_wrong"].isna().sum() == 10
     assert set(table["row"].tail(10)) == set(range(10))
@@ -155,7 +162,7 @@ def test_missing_cells_text_and_idle_columns(rng):
     frame["day"] = pd.date_range("2020", periods=len(frame))
     frame["user_id"] = rng.permutation(len(frame))
     frame["constant"] = 1.0
-    found = find_noisy(frame, NAMES[given], rounds=2)
+    found = find_noisy(frame, NAMES[given], model="linear", rounds=2)
     assert (found.corrected() == NAMES[true]).mean() > 0.97
 
 
@@ -169,6 +176,7 @@ def test_a_spoilt_row_has_odd_features(rng):
     assert abs(np.median(others) - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_features_without_numbers_have_no_score(rng):
     colours = np.array(["red", "green", "blue"])
     true = rng.integers(0, 3, 120)

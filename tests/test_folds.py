@@ -46,7 +46,7 @@ def three_models(width, outputs=2):
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4)])
-@pytest.mark.parametrize("fold", [0, 1, 2])
+@pytest.mark.parametrize("fold", [0, 2])
 def test_the_model_of_the_fold_is_asked(shape, fold):
     params = three_models(int(np.prod(shape)))
     model = by_fold(Model(linear, jax.tree.map(jnp.asarray, params)))
@@ -203,9 +203,9 @@ def trained_on(frame, options, *, changed=None):
 @pytest.mark.parametrize(
     "options",
     [
-        {"target": "y", "folds": 3},
+        pytest.param({"target": "y", "folds": 3}, marks=pytest.mark.slow),
         {"window": 6, "folds": 3, "horizon": 2},
-        {"window": 6, "folds": 3, "model": "linear"},
+        pytest.param({"window": 6, "folds": 3, "model": "linear"}, marks=pytest.mark.slow),
     ],
     ids=["rows", "series", "linear"],
 )
@@ -259,8 +259,8 @@ def test_each_row_is_moved_by_the_model_of_its_fold():
     ("frame", "options"),
     [
         (table(), {"target": "y"}),
-        (series(), {"window": 6}),
-        (series(), {"window": 6, "rule": "auto"}),
+        pytest.param(series(), {"window": 6}, marks=pytest.mark.slow),
+        pytest.param(series(), {"window": 6, "rule": "auto"}, marks=pytest.mark.slow),
     ],
     ids=["rows", "series", "auto"],
 )
@@ -281,6 +281,7 @@ def test_new_rows_are_refined_as_well():
     assert (fitted.refine(new, rule="unit_step").data != new).any(axis=None)
 
 
+@pytest.mark.slow
 def test_a_panel_and_gaps_are_cut_too():
     frame = pd.concat([series(90).assign(who="a"), series(100, seed=1).assign(who="b")])
     frame = frame.reset_index(drop=True)
@@ -289,6 +290,7 @@ def test_a_panel_and_gaps_are_cut_too():
     assert (found.data[["u", "v"]] != frame[["u", "v"]]).any(axis=None)
 
 
+@pytest.mark.slow
 def test_a_series_that_comes_in_has_no_folds():
     frame = series()
     fitted = fit(frame, window=6, folds=3, max_epochs=2)
@@ -298,8 +300,8 @@ def test_a_series_that_comes_in_has_no_folds():
 
 
 def test_the_settings_tell():
-    found = refine(table(), "y", folds=4, max_epochs=2, rule="unit_step")
-    assert found.settings["folds"] == 4
+    found = refine(table(), "y", folds=3, max_epochs=2, rule="unit_step")
+    assert found.settings["folds"] == 3
     assert "each trained without" in found.settings["model"]
 
 

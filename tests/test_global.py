@@ -49,8 +49,15 @@ def series(rng):
     return rng.normal(size=(STEPS, 2)), rng.normal(size=(STEPS, 2))
 
 
-@pytest.mark.parametrize(("horizon", "stride"), [(1, 1), (2, 3)])
-@pytest.mark.parametrize("chunk_size", [None, 1, 4])
+@pytest.mark.parametrize(
+    ("horizon", "stride", "chunk_size"),
+    [
+        (1, 1, None),
+        (2, 3, 4),
+        pytest.param(1, 1, 1, marks=pytest.mark.slow),
+        pytest.param(2, 3, None, marks=pytest.mark.slow),
+    ],
+)
 def test_objective_and_gradient(horizon, stride, chunk_size, series, rng, x64):
     """Away from the observations, with a target apart; any chunk gives the same gradient."""
     x, y = series
@@ -105,7 +112,9 @@ def test_missing_cells_shared_targets(series, rng, x64):
     assert np.isnan(kept.x[5, 1])
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs(), optax.sgd(1.0)])
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam(0.05), pytest.param(optax.lbfgs(), marks=pytest.mark.slow)]
+)
 def test_minimum_of_a_linear_model(optimizer, rng, x64):
     """A linear model has a quadratic objective, whose minimum SciPy finds by least squares."""
     x = rng.normal(size=(STEPS, 1))
@@ -216,6 +225,7 @@ def test_slope_by_the_proximity():
     """Cells whose gradient is 0 (here the last of x) leave it finite, in Adam's roots too."""
     x, y = jnp.sin(jnp.arange(20.0))[:, None], jnp.zeros(20)
 
+    @jax.jit
     def size_after(proximity):
         r = global_refiner(lambda w, window: w * window.mean(), layouts.windows(3), proximity)
         state = r.init(x, y)
@@ -225,7 +235,7 @@ def test_slope_by_the_proximity():
 
     step = 1e-2
     expected = (size_after(1.0 + step) - size_after(1.0 - step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(size_after)(1.0), expected, rtol=0.05)
+    np.testing.assert_allclose(jax.jit(jax.grad(size_after))(1.0), expected, rtol=0.05)
 
 
 @pytest.mark.slow

@@ -51,8 +51,8 @@ HOLES = st.lists(st.tuples(st.integers(0, STEPS - 1), st.sampled_from("uv")), ma
 GAPS = st.sets(st.integers(WARM_UP + 1, STEPS - 1), max_size=4)
 
 
-@pytest.mark.parametrize("lag", [0, 2])
-@settings(max_examples=12)
+@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
+@settings(max_examples=6)
 @given(cut=CUTS, holes=HOLES, gaps=GAPS, impute=st.booleans(), seed=st.integers(0, 9))
 def test_a_prefix_is_refined_as_the_whole_is(lag, cut, holes, gaps, impute, seed):
     """With cells missing, hours missing, and a later part of another size altogether."""
@@ -68,7 +68,8 @@ def test_a_prefix_is_refined_as_the_whole_is(lag, cut, holes, gaps, impute, seed
     pd.testing.assert_frame_equal(taught.where(given_rows.notna()), given_rows, check_exact=True)
 
 
-@pytest.mark.parametrize("lag", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [0, 1])
 def test_a_model_trained_on_the_warm_up(lag):
     frame = series()
     frame.loc[30:, :] = 1e6  # which would spoil any scaling or training that saw it
@@ -101,6 +102,7 @@ def test_a_panel_whose_series_begin_at_different_times(lag, cut, starts, seed):
     pd.testing.assert_frame_equal(whole.data[taught], frame[taught], check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_panel_without_time_stamps_warms_up_in_each_series():
     parts = [series(k, g=g) for k, g in enumerate("qp")]
     frame = pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)  # interleaved
@@ -141,7 +143,7 @@ def test_the_warm_up_is_the_first_in_time(stamps):
     np.testing.assert_array_equal(changed, expected)
 
 
-@pytest.mark.parametrize("max_steps", [1, 3])
+@pytest.mark.parametrize("max_steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_without_lag_against_numpy(max_steps):
     """The window of a step moves its target alone: the inputs are settled already."""
     frame = series()
@@ -185,6 +187,7 @@ def test_the_mode_is_told():
     assert notes == ["the first 14 rows taught the model and were not refined"]
 
 
+@pytest.mark.slow
 def test_with_more_lag_than_there_is_all_is_as_without_it():
     """For a series that ends before the lag does, each buffer is as much as there is."""
     frame = series(steps=18)

@@ -216,6 +216,7 @@ def linear_window(params, x):
     return x[:, 0].sum() + 2 * x[-1, 1]
 
 
+@pytest.mark.slow
 def test_a_trained_model_fills_what_it_explains_near_the_truth():
     rng = np.random.default_rng(5)
     a, b = rng.normal(size=(2, 120))

@@ -62,7 +62,7 @@ def test_the_loss_is_the_log_density_of_whole_rows(dtype, rng, q):
     def nll(x, y):
         return loss(model.predict(model.params, x), y)
 
-    found = jax.vmap(nll)(z[:, :2], z[:, 2:])
+    found = jax.jit(jax.vmap(nll))(z[:, :2], z[:, 2:])
     assert found.dtype == dtype
     expected = -np.log(density((weights, means, covariances), z.astype(float)))
     np.testing.assert_allclose(found, expected, rtol=1e-10 if dtype == "float64" else 2e-5)
@@ -78,7 +78,7 @@ def test_its_gradient_is_the_sum_of_the_components_pulls(x64, rng, q):
     def nll(x, y):
         return loss(model.predict(model.params, x), y)
 
-    found = jax.vmap(jax.grad(nll, (0, 1)))(z[:, :3], z[:, 3:])
+    found = jax.jit(jax.vmap(jax.grad(nll, (0, 1))))(z[:, :3], z[:, 3:])
     expected = sum(
         share[:, None] * np.linalg.solve(c, (z - m).T).T
         for share, m, c in zip(shares(mixture, z), *mixture[1:], strict=True)
@@ -95,7 +95,7 @@ def test_only_its_columns_of_an_instance_count(x64, rng):
     np.testing.assert_allclose(
         whole.predict(whole.params, x), plain.predict(plain.params, x[columns]), rtol=1e-12
     )
-    gradient = jax.grad(lambda v: whole.predict(whole.params, v).sum())(x)
+    gradient = jax.jit(jax.grad(lambda v: whole.predict(whole.params, v).sum()))(x)
     assert (np.flatnonzero(gradient) == [1, 4]).all()
 
 
@@ -106,7 +106,7 @@ def test_the_regression_is_the_conditional_mean(dtype, rng, q):
     weights, means, covariances = mixture
     model = models.mixture_regression(*mixture, targets=q)
     x = rng.normal(size=(9, 2)).astype(dtype)
-    found = jax.vmap(model.predict, in_axes=(None, 0))(model.params, x)
+    found = jax.jit(jax.vmap(model.predict, in_axes=(None, 0)))(model.params, x)
     assert found.shape == (9, q)
     assert found.dtype == dtype
     if q == 1:
@@ -139,8 +139,8 @@ def test_far_away_it_stays_finite(dtype):
     mixture = ([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], [np.eye(2), 1e-4 * np.eye(2)])
     model = models.mixture(models.mixture_regression(*mixture))
     x, y = np.array([1e4], dtype), np.array([-1e4], dtype)
-    loss, slope = jax.value_and_grad(
-        lambda v: models.mixture_nll(1)(model.predict(model.params, v), y)
+    loss, slope = jax.jit(
+        jax.value_and_grad(lambda v: models.mixture_nll(1)(model.predict(model.params, v), y))
     )(x)
     assert np.isfinite(loss)
     assert float(slope[0]) == pytest.approx(1e4)  # that of the wide one
@@ -171,11 +171,12 @@ def test_a_model_with_the_density_of_its_inputs(x64, rng):
     of_x = density((weights, means[:, :d], covariances[:, :d, :d]), x)
     miss = y - x @ slope
     of_y = (miss @ np.linalg.inv(covariance) * miss).sum(axis=1) / 2
-    one = [models.joint_nll(model.predict(model.params, a), b) for a, b in zip(x, y, strict=True)]
-    batch = model.predict_batch(model.params, x)
+    single = jax.jit(lambda a, b: models.joint_nll(model.predict(model.params, a), b))
+    one = [single(a, b) for a, b in zip(x, y, strict=True)]
+    batch = jax.jit(model.predict_batch)(model.params, x)
     np.testing.assert_allclose(one, of_y - np.log(of_x), rtol=1e-10)
     np.testing.assert_allclose(
-        jax.vmap(models.joint_nll)(batch, y), of_y - np.log(of_x), rtol=1e-10
+        jax.jit(jax.vmap(models.joint_nll))(batch, y), of_y - np.log(of_x), rtol=1e-10
     )
     np.testing.assert_allclose(jax.vmap(models.joint_nll.location)(batch), x @ slope, rtol=1e-10)
     assert models.joint(linear, 2 * covariance, rows).predict is model.predict
@@ -394,7 +395,8 @@ def test_a_classifier_stands_beside_the_density_of_its_features(x64, rng):
     rows = models.mixture_regression(*mixture, targets=0)
     model = models.beside(classifier, rows)
     x, label = rng.normal(size=2), jnp.array([0.0, 1.0, 0.0, 0.0])
-    found = input_gradients(model.predict, models.rows_nll)(model.params, jnp.asarray(x), label)
+    gradients = jax.jit(input_gradients(model.predict, models.rows_nll))
+    found = gradients(model.params, jnp.asarray(x), label)
     steps = 1e-5 * np.eye(2)
     slope = [
         (np.log(density(mixture, x + h)) - np.log(density(mixture, x - h))) / 2e-5 for h in steps

@@ -112,7 +112,14 @@ def solve(net, dtype, rule, layout, arrays, noise, steps, **options):
 @float64_first
 @pytest.mark.parametrize(
     ("kind", "outputs"),
-    [("cells", 1), ("cells", 3), ("one per column", 1), ("steps", 3), ("number", 1)],
+    [
+        ("cells", 3),
+        ("one per column", 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("cells", 1), ("steps", 3), ("number", 1))
+        ),
+    ],
 )
 @pytest.mark.parametrize("name", RULES)
 def test_rows(rng, dtype, name, outputs, kind):
@@ -128,7 +135,10 @@ def test_rows(rng, dtype, name, outputs, kind):
 
 
 @float64_first
-@pytest.mark.parametrize("kind", ["cells", "one per column", "steps"])
+@pytest.mark.parametrize(
+    "kind",
+    ["cells", *(pytest.param(k, marks=pytest.mark.slow) for k in ("one per column", "steps"))],
+)
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
@@ -149,9 +159,15 @@ def test_series(rng, dtype, name, layout, kind):
     np.testing.assert_allclose(found.y, expected[1], rtol=BAR[dtype.name], atol=BAR[dtype.name])
 
 
-@pytest.mark.parametrize("kind", ["cells", "columns"])
-@pytest.mark.parametrize("name", ["unit_step", "gauss_newton"])
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("shared", "name", "kind"),
+    [
+        (True, "unit_step", "cells"),
+        (False, "gauss_newton", "columns"),
+        pytest.param(True, "gauss_newton", "columns", marks=pytest.mark.slow),
+        pytest.param(False, "unit_step", "cells", marks=pytest.mark.slow),
+    ],
+)
 def test_targets_that_are_columns_have_their_noise(rng, x64, shared, name, kind):
     net = oracle.Net(rng, 5 * 3, 2)
     x = rng.normal(size=(31, 3))
@@ -201,8 +217,15 @@ def problem(layout, dtype=np.float32, steps=24):
 
 
 @float64_first
-@pytest.mark.parametrize("layout", [layouts.rows(), layouts.windows(3)])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("unit_step", layouts.windows(3)),
+        ("gauss_newton", layouts.rows()),
+        pytest.param("dataset_norm", layouts.windows(3), marks=pytest.mark.slow),
+        pytest.param("gauss_newton", layouts.windows(3), marks=pytest.mark.slow),
+    ],
+)
 def test_noise_of_one_is_no_noise(dtype, name, layout):
     """To the last places: another program may round differently. None counts as 1."""
     params, x, y = problem(layout, dtype)
@@ -359,8 +382,14 @@ def test_other_noise_of_equal_shape_compiles_nothing():
     assert count_compilations(lambda: solve(0.3)) == 0
 
 
-@pytest.mark.parametrize("make", [refiner, global_refiner])
-@pytest.mark.parametrize("kind", ["cells", "one per column"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (refiner, "cells"),
+        pytest.param(refiner, "one per column", marks=pytest.mark.slow),
+        pytest.param(global_refiner, "cells", marks=pytest.mark.slow),
+    ],
+)
 def test_a_mesh_gives_the_same(rng, x64, make, kind):
     layout = layouts.windows(4, 2, 3)
     params, x, y = problem(layout, np.float64, 47)

@@ -66,7 +66,7 @@ def assert_as_whole(fitted, frame, sizes, lag, **moves):
 
 
 @pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(sizes=SIZES, holes=HOLES, gaps=GAPS)
 def test_batches_of_any_size_are_the_whole(lag, sizes, holes, gaps):
     hours = np.arange(STEPS) + np.cumsum([5 * (i in gaps) for i in range(STEPS)])
@@ -86,9 +86,9 @@ def test_row_by_row(lag):
     "moves",
     [
         {"bounds": {"u": (-0.5, 0.5)}, "non_negative": "v"},
-        {"max_change": 0.05},
+        pytest.param({"max_change": 0.05}, marks=pytest.mark.slow),
         pytest.param({"noise_scale": {"u": 0.5, "v": 0.0}}, marks=pytest.mark.slow),
-        {"integer": "u"},
+        pytest.param({"integer": "u"}, marks=pytest.mark.slow),
         pytest.param({"rule": "gauss_newton", "max_steps": 2}, marks=pytest.mark.slow),
     ],
     ids=["bounds", "largest change", "noise", "whole", "rule"],
@@ -98,6 +98,7 @@ def test_options_hold_from_the_first_row_on(moves):
     assert_as_whole(FITTED, series(), [2, 6, 8, 8], 1, **MOVES | moves)
 
 
+@pytest.mark.slow
 def test_missing_cells_are_filled_once_there_is_a_window():
     frame = series()
     frame.loc[[10, 11, 17], "u"] = np.nan
@@ -141,6 +142,7 @@ def test_arrays_come_back_as_arrays_and_may_be_filled_anew():
     np.testing.assert_allclose(np.concatenate(final), expected[:-1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_frames_may_be_filled_anew():
     online = OnlineRefiner(FITTED, **MOVES)
     expected = FITTED.refine(series(), causal=True, **MOVES).data
@@ -176,6 +178,7 @@ def test_late_rows_are_refused_and_nothing_is_taken(wrong, words):
     pd.testing.assert_frame_equal(found.provisional, expected.provisional, check_exact=True)
 
 
+@pytest.mark.slow
 def test_time_as_text_and_as_a_level():
     days = pd.date_range("2020-01-20", periods=STEPS)
     stamps = days.strftime("%d %b %Y")
@@ -227,6 +230,7 @@ def test_no_rows_are_no_news():
     pd.testing.assert_frame_equal(nothing.provisional, first.provisional)
 
 
+@pytest.mark.slow
 def test_dates_in_the_index_come_in_order_without_being_named():
     hours = pd.date_range("2020", periods=STEPS, freq="h")
     frame = series().set_index(hours)
@@ -239,6 +243,7 @@ def test_dates_in_the_index_come_in_order_without_being_named():
     assert len(online.update(frame[10:]).final) == STEPS - 10
 
 
+@pytest.mark.slow
 def test_a_few_rows_around_gaps_are_no_other_sampling():
     hours = np.cumsum([0, 6, 6, 6, *[1] * 20])
     frame = series(t=pd.Timestamp("2020") + pd.to_timedelta(hours, "h"))
@@ -274,7 +279,7 @@ def test_refusals(fitted, options, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("updates", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("updates", [24, pytest.param(2000, marks=pytest.mark.slow)])
 def test_equal_batches_compile_nothing_and_memory_does_not_grow(updates):
     """Rows come in by three."""
     rng = np.random.default_rng(0)

@@ -14,8 +14,9 @@ from tests.precision import BAR, float64_first, typed
 
 
 @float64_first
-@pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("outputs", "batched"), [(2, False), (1, True), pytest.param(1, False, marks=pytest.mark.slow)]
+)
 def test_rows(rng, dtype, outputs, batched):
     net = oracle.Net(rng, 4, outputs)
     x, y = rng.normal(size=(21, 4)), rng.normal(size=(21, outputs))
@@ -157,6 +158,7 @@ def test_where_y_alone_is_noisy_x_stays_and_y_shrinks(x64, rng):
     np.testing.assert_allclose(solution.y, y + share * (x @ w - y), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_no_model_could_know_is_left_in_y(x64):
     """Monte Carlo: the error of y falls, where a full projection lets it rise."""
     rng = np.random.default_rng(0)
@@ -189,6 +191,7 @@ def test_there_is_nothing_to_tune_and_further_steps_change_nothing(x64):
 # Masks, missing values.
 
 
+@pytest.mark.slow
 def test_what_is_held_fixed_leaves_the_whole_correction_to_others(x64, rng):
     """The same as noise of 0, by NumPy; a held target is exact too."""
     net = oracle.Net(rng, 4, 2)
@@ -209,6 +212,7 @@ def test_what_is_held_fixed_leaves_the_whole_correction_to_others(x64, rng):
     np.testing.assert_array_equal(solution.y, y)
 
 
+@pytest.mark.slow
 def test_missing_targets_say_nothing(x64, rng):
     """Each instance is that of its observed targets alone."""
     x, y, w = rng.normal(size=(12, 4)), rng.normal(size=(12, 3)), rng.normal(size=(3, 4))
@@ -230,6 +234,7 @@ def test_missing_targets_say_nothing(x64, rng):
             np.testing.assert_allclose(found_y[i, seen], alone.y[0], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_an_imputed_cell_is_held_to_its_fill_by_its_noise(x64):
     x = np.array([[1.0, 4.0], [np.nan, 5.0], [3.0, 6.0]])
     w, y = np.array([1.0, 1.0]), np.array([5.0, 10.0, 9.0])

@@ -70,7 +70,7 @@ HARD = [
 ]
 
 
-@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("gated", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("outputs", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_all_is_finite_and_so_are_derivatives(outputs, gated):
     """Rows on the surface, rows where the model is level, equal targets, far ones."""

@@ -39,7 +39,8 @@ def problem(layout, steps=24, dtype=np.float32):
 LAYOUTS = [layouts.rows(), layouts.windows(3, 1, 2)]
 
 
-@pytest.mark.parametrize("layout", [pytest.param(LAYOUTS[0], marks=pytest.mark.slow), LAYOUTS[1]])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_vmap_jit_scan_and_grad(layout, x64):
     params, x, y = problem(layout, dtype=np.float64)
     r = refiner(tanh_net, rules.orthogonal_distance(0.5, MISFIT), layout)
@@ -143,7 +144,7 @@ def test_a_model_without_gradients():
     ("dirty", "layout"),
     [
         (1.0, LAYOUTS[1]),
-        (0.4, LAYOUTS[0]),
+        pytest.param(0.4, LAYOUTS[0], marks=pytest.mark.slow),
         pytest.param(1.0, LAYOUTS[0], marks=pytest.mark.slow),
         pytest.param(0.4, LAYOUTS[1], marks=pytest.mark.slow),
     ],
@@ -188,7 +189,8 @@ def test_on_a_grid():
         np.testing.assert_allclose(found.y, [3.4], rtol=1e-5)
 
 
-@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [0, 2])
 def test_without_look_ahead(lag, x64):
     layout = layouts.windows(3)
     params, x, y = problem(layout, 20, np.float64)
@@ -219,6 +221,7 @@ def test_a_series_on_disk_is_refused(tmp_path):
     assert not (tmp_path / "refined.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_data_frame_with_a_rule_of_ones_own():
     """Steps in standardised units, within bounds and on a grid; and without look-ahead."""
     rng = np.random.default_rng(0)

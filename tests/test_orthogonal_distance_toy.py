@@ -48,6 +48,7 @@ def mean_square(found, clean):
     return np.mean((np.asarray(found) - clean) ** 2)
 
 
+@pytest.mark.slow
 def test_the_rank_two_toy(x64):
     """One target takes a fifth of the noise away, the columns' correlations three, both four."""
     clean, x, y, w = toy(np.random.default_rng(0))

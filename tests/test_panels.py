@@ -159,6 +159,7 @@ def test_a_thousand_short_series_compile_as_two_long_ones():
     assert count(shuffled, model) == 0  # other lengths, as many series less one
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(st.lists(st.integers(1, 14), min_size=2, max_size=9).filter(lambda n: max(n) >= 4))
 def test_panels_of_one_bucket_share_a_compilation(lengths):

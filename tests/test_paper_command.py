@@ -167,6 +167,7 @@ def test_unknown_names(folder, capsys, unknown):
     assert "no nonsense; there are:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_script_says_that_there_is_no_folder():
     script = ROOT / "benchmarks" / "paper.py"
     found = subprocess.run([sys.executable, script], capture_output=True, text=True, env={})

@@ -216,6 +216,7 @@ def test_bad_results_are_failures():
         Method("short", "practice", lambda noisy, problem: noisy[:1])(noisy, problem)
 
 
+@pytest.mark.slow
 def test_lacking_package_is_tried_again(tmp_path):
     lacking = Method("lacking", "practice", lambda noisy, problem: noisy, needs=("no_such_module",))
     for _ in range(2):
@@ -254,6 +255,7 @@ def test_unknown_names(tmp_path, capsys, unknown):
     assert "no nonsense; there are:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_says_that_there_is_no_folder():
     script = ROOT / "benchmarks" / "quality.py"
     found = subprocess.run([sys.executable, script], capture_output=True, text=True, env={})

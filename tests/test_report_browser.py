@@ -1,5 +1,6 @@
 """The report in headless Chromium: loads without complaint, explores, fits a telephone."""
 
+import functools
 import os
 import re
 import shutil
@@ -40,15 +41,28 @@ def browser(tmp_path_factory):
 def pages(tmp_path_factory):
     """A page each of a table, of one refined by "auto", of a panel with gaps, of a long series."""
     folder = tmp_path_factory.mktemp("pages")
-    refinements = {
-        "table": rows_refinement(),
-        "auto": noise_refinement(),
-        "panel": series_refinement(),
-        "series": long_refinement(60_000, 2),
-    }
-    for name, refinement in refinements.items():
-        write_report(refinement, folder / f"{name}.html")
-    return {name: folder / f"{name}.html" for name in refinements}
+    return Pages(
+        folder,
+        {
+            "table": rows_refinement,
+            "auto": noise_refinement,
+            "panel": series_refinement,
+            "series": functools.partial(long_refinement, 60_000, 2),
+        },
+    )
+
+
+class Pages:
+    """Paths by name; a page is written when it is first asked for."""
+
+    def __init__(self, folder, makers):
+        self._folder, self._makers = folder, makers
+
+    def __getitem__(self, name):
+        page = self._folder / f"{name}.html"
+        if not page.exists():
+            write_report(self._makers[name](), page)
+        return page
 
 
 def text(tab, name):
@@ -100,8 +114,13 @@ def middle_of_charts(tab):
     return left + width / 2, top + 120
 
 
-@pytest.mark.parametrize("name", ["table", "auto", "panel", "series"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "dark"),
+    [
+        ("panel", False),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("table", "auto", "series")),
+    ],
+)
 def test_the_page_loads_without_complaint(browser, pages, name, dark):
     with browser.tab(pages[name], dark=dark) as tab:
         tab.wait_until(READY)
@@ -118,12 +137,13 @@ def test_the_page_loads_without_complaint(browser, pages, name, dark):
 def test_complaints_are_seen(browser, pages, tmp_path):
     """The check above would notice: a page that breaks its own policy is complained of."""
     page = tmp_path / "report.html"
-    source = pages["table"].read_text("utf-8")
+    source = pages["panel"].read_text("utf-8")
     page.write_text(source.replace("</body>", "<script>1</script></body>"), "utf-8")
     with browser.tab(page) as tab:
         assert any("Content Security Policy" in str(complaint) for complaint in tab.complaints)
 
 
+@pytest.mark.slow
 def test_a_zoom_shows_fewer_rows_in_more_detail(browser, pages):
     with browser.tab(pages["series"]) as tab:
         tab.wait_until(READY)
@@ -147,6 +167,7 @@ def test_a_zoom_shows_fewer_rows_in_more_detail(browser, pages):
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_the_most_changed_stretch_is_there_row_by_row(browser, pages):
     with browser.tab(pages["series"]) as tab:
         tab.wait_until(READY)
@@ -160,6 +181,7 @@ def test_the_most_changed_stretch_is_there_row_by_row(browser, pages):
         assert set(drawn(tab)["rows"][1:-1]) == {1}
 
 
+@pytest.mark.slow
 def test_buttons_move_the_view(browser, pages):
     with browser.tab(pages["panel"]) as tab:
         tab.wait_until(READY)
@@ -196,6 +218,7 @@ def test_another_column_and_group_are_drawn(browser, pages):
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["panel", "table"])
 def test_values_are_read_where_one_points(browser, pages, name):
     with browser.tab(pages[name]) as tab:
@@ -212,6 +235,7 @@ def test_values_are_read_where_one_points(browser, pages, name):
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_points_of_a_table_are_those_of_the_column(browser, pages):
     refinement = rows_refinement()
     with browser.tab(pages["table"]) as tab:
@@ -224,6 +248,7 @@ def test_points_of_a_table_are_those_of_the_column(browser, pages):
         assert np.isnan(found["change"]).sum() == missing.sum() == 1
 
 
+@pytest.mark.slow
 def test_corrections_are_searched(browser, pages):
     lines = "document.querySelectorAll('#corrections-body tr').length"
     with browser.tab(pages["panel"]) as tab:
@@ -243,6 +268,7 @@ def test_corrections_are_searched(browser, pages):
         assert tab.evaluate("document.getElementById('more').hidden")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pictures"), [("table", 7), ("auto", 6), ("panel", 8)])
 def test_without_scripts_the_figures_and_tables_are_read(browser, pages, name, pictures):
     with browser.tab(pages[name], scripts=False) as tab:
@@ -255,6 +281,7 @@ def test_without_scripts_the_figures_and_tables_are_read(browser, pages, name, p
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_charts_follow_the_colours_of_the_page(browser, pages):
     colour = """[getComputedStyle(document.body).backgroundColor,
         Bokeh.documents.at(-1).roots()[0].below[0].major_label_text_color]"""
@@ -268,6 +295,7 @@ def test_charts_follow_the_colours_of_the_page(browser, pages):
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [rows_refinement, noise_refinement])
 def test_the_page_fits_a_telephone(browser, tmp_path, make):
     """At 390 pixels tables are scrolled sideways in their own boxes, the page is not."""
@@ -281,6 +309,7 @@ def test_the_page_fits_a_telephone(browser, tmp_path, make):
         assert tab.evaluate(f"[...document.querySelectorAll('.scroll')].some({wider})")
 
 
+@pytest.mark.slow
 def test_two_fingers_zoom_and_one_scrolls_the_page(browser, pages):
     with browser.tab(pages["series"], **PHONE) as tab:
         tab.wait_until(READY)
@@ -297,6 +326,7 @@ def test_two_fingers_zoom_and_one_scrolls_the_page(browser, pages):
         assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_names_that_look_like_markup_are_shown_as_they_are(browser, tmp_path):
     evil = '</script><script>document.title = "broken"</script>$$x$$\u2028'
     before = pd.DataFrame(np.eye(4)[:, :2], columns=[evil, "b"], index=[evil, "b", "c", "d"])

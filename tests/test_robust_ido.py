@@ -24,6 +24,7 @@ from denograd_jax.robust import (
     sample_weights,
     unit_range,
 )
+from tests.precision import float64_first
 
 WEAK = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [0.0, 3.0, 1.0]])
 STRONG = np.array([[1.0, 0.5, -1.0], [0.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
@@ -67,7 +68,7 @@ class TestLoss:
             return ido_loss(weak, jnp.array(STRONG), jnp.array(LABELS), weights).sum()
 
         weights = SampleWeights(*jnp.full((3, 3), 0.5))
-        by_weights, by_logits = jax.grad(total, (0, 1))(weights, jnp.array(WEAK))
+        by_weights, by_logits = jax.jit(jax.grad(total, (0, 1)))(weights, jnp.array(WEAK))
         assert all((part == 0).all() for part in by_weights)
         assert (by_logits != 0).any()
 
@@ -77,9 +78,11 @@ class TestLoss:
 
         confidence = ((softmax(WEAK) + softmax(STRONG)) / 2).max(axis=1)
         noisy_only = SampleWeights(jnp.zeros(3), jnp.zeros(3), jnp.ones(3))
-        found = jax.grad(total, 1)(noisy_only, jnp.array(WEAK))
-        np.testing.assert_allclose(found, jax.grad(entropy)(jnp.array(WEAK)), atol=1e-6)
+        found = jax.jit(jax.grad(total, 1))(noisy_only, jnp.array(WEAK))
+        expected = jax.jit(jax.grad(entropy))(jnp.array(WEAK))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
+    @pytest.mark.slow
     def test_certain_predictions_have_finite_gradients(self):
         certain = jnp.array([[1000.0, 0.0]])
 
@@ -173,6 +176,7 @@ class TestWrongEvents:
         np.testing.assert_array_equal(found.changed, [7, 0, 0, 0])
         assert found.base_epoch == 3
 
+    @pytest.mark.slow
     def test_are_those_of_the_pass_that_trains(self, blobs):
         """Full batches: epoch e predicts with the parameters that e - 1 ended in."""
         x, y, _ = blobs
@@ -187,6 +191,7 @@ class TestWrongEvents:
         base = seen[found.base_epoch].params
         np.testing.assert_array_equal(found.base_params["w"], base["w"])
 
+    @pytest.mark.slow
     def test_live_on_the_device(self, blobs):
         x, y, _ = blobs
         states = []
@@ -204,7 +209,7 @@ class TestFit:
         jax.tree.map(np.testing.assert_array_equal, one, same)
         assert (one.params["w"] != other.params["w"]).any()
 
-    @pytest.mark.parametrize("per_class", [False, True])
+    @pytest.mark.parametrize("per_class", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_it_finds_wrong_labels(self, blobs, per_class):
         x, y, wrong = blobs
         options = OPTIONS | {"warm_epochs": 12}
@@ -220,6 +225,7 @@ class TestFit:
         u = unit_range(found.wrong_events)
         np.testing.assert_allclose(found.p_clean, found.mixture.posterior(u)[:, 0], rtol=1e-5)
 
+    @float64_first
     def test_both_precisions(self, blobs, dtype):
         x, y, _ = blobs
         params = jax.tree.map(lambda p: p.astype(dtype), zeros(2, 3))
@@ -227,6 +233,7 @@ class TestFit:
         assert found.params["w"].dtype == dtype
         assert np.isfinite(found.p_clean).all()
 
+    @pytest.mark.slow
     def test_windows_train_too(self, rng):
         x = rng.normal(size=(40, 5, 2)).astype(np.float32)
         y = (x[:, :, 0].sum(axis=1) > 0).astype(int)
@@ -267,6 +274,7 @@ class TestBadInput:
         with pytest.raises(DataError, match="NaN or infinite"):
             ido(linear, zeros(2, 3), x, y, **OPTIONS)
 
+    @pytest.mark.slow
     def test_a_training_that_diverges(self, blobs):
         x, y, _ = blobs
         with pytest.raises(BackboneError, match="not finite"):

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from denograd_jax.errors import BackboneError, DataError, ShapeError
 from denograd_jax.robust import fit_weighted, ido_regression, unit_range
 from denograd_jax.robust._ido_regression import thresholds
+from tests.precision import float64_first
 
 
 def linear(params, x):
@@ -48,6 +49,7 @@ def test_thresholds_by_hand(rng):
 
 
 class TestExceedances:
+    @pytest.mark.slow
     def test_of_a_model_that_never_moves(self, rows, start):
         """Its residuals are minus the targets in every epoch."""
         x, y, _ = rows
@@ -75,6 +77,7 @@ class TestExceedances:
         np.testing.assert_array_equal((weights == 0).sum(axis=1), [4, 4, 4, 0])
         np.testing.assert_array_equal((weights[:3] == 0).sum(axis=0), 1)
 
+    @pytest.mark.slow
     def test_an_output_that_is_off_is_enough(self, rows):
         x, y, noisy = rows
         both = np.stack([x[:, 0], y], axis=1)
@@ -96,6 +99,7 @@ class TestFit:
         )
         assert abs(found.params["b"]) < abs(plain.params["b"]) / 2  # it was 0.3 of noise
 
+    @pytest.mark.slow
     def test_what_it_returns_fits_together(self, rows, start):
         x, y, _ = rows
         seen = []
@@ -115,6 +119,7 @@ class TestFit:
         jax.tree.map(np.testing.assert_array_equal, one, same)
         assert (one.params["w"] != other.params["w"]).any()
 
+    @float64_first
     def test_both_precisions(self, rows, start, dtype):
         x, y, _ = rows
         params = jax.tree.map(lambda p: p.astype(dtype), start)

@@ -212,6 +212,7 @@ class TestFineTune:
         expected = fit_weighted(whole, params, x[~noisy], y[~noisy], **TUNING).params
         jax.tree.map(np.testing.assert_array_equal, tuned, expected)
 
+    @pytest.mark.slow
     def test_retraining_starts_anew(self, trained, rng):
         params, x, y, noisy = trained
         initial = network(rng, outputs=2)
@@ -254,7 +255,7 @@ WHOLE = {"key": jax.random.key(1), "layer": ("first",), "epochs": 5}
 
 
 class TestRlap:
-    @pytest.mark.parametrize("mode", ["head", "all"])
+    @pytest.mark.parametrize("mode", ["head", pytest.param("all", marks=pytest.mark.slow)])
     def test_finds_noisy_inputs_and_prunes(self, trained, mode):
         params, x, y, noisy = trained
         found = rlap(features, head, params, x, y, mode=mode, pruned=0.25, **WHOLE)
@@ -264,6 +265,7 @@ class TestRlap:
         if mode == "head":
             assert (found.params["first"]["kernel"][:, found.pruned] == 0).all()
 
+    @pytest.mark.slow
     def test_numbers_instead_of_classes(self, trained):
         params, x, y, _noisy = trained
         slope = jnp.ones(HIDDEN)

@@ -44,6 +44,7 @@ def test_the_ceiling_is_about_the_noise():
     np.testing.assert_allclose(np.sqrt(noise.ceiling) * rows.std(axis=0), 0.3, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_columns_of_different_noise():
     scales = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.0])
     sizes = found(noisy(rank_two(), scales))
@@ -51,6 +52,7 @@ def test_columns_of_different_noise():
     assert (sizes > 0.2 * scales).sum() >= 4
 
 
+@pytest.mark.slow
 def test_noise_on_one_column_is_seen_on_no_other():
     scales = np.array([0.5, 0, 0, 0, 0, 0])
     sizes = found(noisy(rank_two(), scales))
@@ -58,6 +60,7 @@ def test_noise_on_one_column_is_seen_on_no_other():
     assert (sizes[1:] < 0.02).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["counts", "few levels"])
 def test_noise_on_columns_of_whole_numbers(kind):
     clean = rank_two()
@@ -86,12 +89,20 @@ def exact(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["rank 2", "circle", "few levels", "mostly zero", "duplicates", "duplicate columns", "curved"],
+    [
+        "rank 2",
+        "few levels",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("circle", "mostly zero", "duplicates", "duplicate columns", "curved")
+        ),
+    ],
 )
 def test_clean_rows_have_none(kind):
     assert (np.sqrt(row_noise(standardised(exact(kind))).variance) < 0.03).all()
 
 
+@pytest.mark.slow
 def test_a_target_that_is_nothing_but_noise_hides_no_other_column():
     rng = np.random.default_rng(0)
     x = noisy(rank_two()[:, :5], 0.3)
@@ -100,7 +111,8 @@ def test_a_target_that_is_nothing_but_noise_hides_no_other_column():
     assert (sizes[:5] < 0.33).all()
 
 
-@pytest.mark.parametrize("digits", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("digits", [1, 2])
 def test_rounding_does_not_hide_the_noise(digits):
     rows = noisy(rank_two(), 0.3)
     np.testing.assert_allclose(found(np.round(rows, digits)), found(rows), rtol=0.25)

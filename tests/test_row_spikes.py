@@ -144,6 +144,7 @@ def test_a_replaced_cell_is_as_uncertain_as_its_row_leaves_it(refined):
     assert (np.abs(missed) < 3).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_where_the_noise_is_told_none_is_looked_for(refined):
     noisy = refined[1][:1000]
     told = refine(noisy, "y", rule="auto", noise_scale=0.1)

@@ -237,6 +237,7 @@ def test_a_fitted_model_refines_new_data_to_the_bit(trained, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_fitted_series_keeps_its_groups_times_and_labels(tmp_path):
     data = pd.DataFrame(VALUES[:, :2], columns=pd.Index([0, ("b", 1)], tupleize_cols=False))
     data["t"] = [*range(8), *range(8)]
@@ -294,8 +295,8 @@ def test_a_folder_holds_plain_files_only(folders):
                     assert all(not arrays[key].dtype.hasobject for key in arrays.files)
 
 
-@pytest.mark.parametrize("kind", [Fitted, Refinement])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("kind", [pytest.param(Fitted, marks=pytest.mark.slow), Refinement])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_file_is_refused(kind, folders, tmp_path_factory, data):
     """Cut short, one bit flipped, emptied, or gone: never anything but one clear line."""
@@ -328,8 +329,8 @@ def leaves(value, path=()):
             yield from leaves(item, (*path, key))
 
 
-@pytest.mark.parametrize("kind", [Fitted, Refinement])
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("kind", [pytest.param(Fitted, marks=pytest.mark.slow), Refinement])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_wrong_types_in_a_record_are_refused_or_harmless(kind, folders, tmp_path_factory, data):
     """Someone wrote it by hand, sums and all."""

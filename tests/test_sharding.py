@@ -55,10 +55,10 @@ def check_equal(one, many):
     ("steps", "length", "horizon", "stride"),
     [
         (6, 4, 1, 1),  # two windows, fewer steps than devices
-        (9, 5, 3, 1),
-        (64, 4, 1, 1),
+        pytest.param(9, 5, 3, 1, marks=pytest.mark.slow),
+        pytest.param(64, 4, 1, 1, marks=pytest.mark.slow),
         (97, 5, 2, 3),  # nothing divides anything
-        (101, 3, 1, 7),  # windows that do not overlap
+        pytest.param(101, 3, 1, 7, marks=pytest.mark.slow),  # windows that do not overlap
     ],
 )
 def test_consensus(devices, steps, length, horizon, stride, x64, rng):
@@ -74,7 +74,13 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "gauss_newton",
+        *(pytest.param(r, marks=pytest.mark.slow) for r in RULES if r != "gauss_newton"),
+    ],
+)
 def test_every_rule(rule, dtype, rng):
     params, x, y = problem(rng, dtype, 97, 5)
     check_refiners(4, RULES[rule], layouts.windows(5, 2, 3), params, (x, y))
@@ -93,7 +99,11 @@ def check_refiners(devices, rule, layout, params, arrays):
 @pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize(
     ("steps", "horizon", "stride", "shared"),
-    [(7, 1, 1, True), (97, 2, 3, True), (97, 2, 1, False)],
+    [
+        pytest.param(7, 1, 1, True, marks=pytest.mark.slow),
+        (97, 2, 3, True),
+        pytest.param(97, 2, 1, False, marks=pytest.mark.slow),
+    ],
 )
 def test_global(devices, steps, horizon, stride, shared, x64, rng):
     params, x, y = problem(rng, np.dtype("float64"), steps, 5)
@@ -117,7 +127,7 @@ def check_global_refiners(devices, optimizer, layout, params, arrays):
     np.testing.assert_allclose(shared.info.objective, single.info.objective, rtol=bar)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_rows(devices, dtype, rng):
     params, x, y = problem(rng, dtype, 101, 1)
     one, many = refiner(tanh_net), refiner(tanh_net, mesh=mesh_of(devices, "batch"))
@@ -146,6 +156,7 @@ def test_panels_with_masks(dtype, rng):
     check_equal(single, shared)
 
 
+@pytest.mark.slow
 def test_class_labels(rng):
     x, labels = np.float32(rng.normal(size=(50, 3))), rng.integers(0, 4, size=50)
     weights = jnp.float32(rng.normal(size=(4, 3)))
@@ -230,6 +241,7 @@ def test_a_mesh_with_other_axes(rng):
     check_arrays(shared.x, single.x, 1e-6)
 
 
+@pytest.mark.slow
 def test_vmap_and_gradient_through_a_mesh(rng):
     """The step of a mesh composes too: a sweep of step sizes, and a slope by one."""
     params, x, y = problem(rng, np.dtype("float32"), 40, 4, missing=0)

@@ -89,7 +89,14 @@ def regression(rows=40, seed=0):
 FAST = {"max_epochs": 2, "max_steps": 3}
 
 
-@pytest.mark.parametrize("options", [{"target": "c"}, {"window": 4}, {"target": "c", "window": 4}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": "c"},
+        {"window": 4},
+        pytest.param({"target": "c", "window": 4}, marks=pytest.mark.slow),
+    ],
+)
 def test_fit_transform_is_refine(options):
     table = frame()
     refined = DataRefiner(**options, **FAST, random_state=3).fit_transform(table)
@@ -115,6 +122,7 @@ def test_without_target_each_column_is_refined_as_if_it_were_the_target():
     pd.testing.assert_series_equal(refined["kind"], table["kind"])
 
 
+@pytest.mark.slow
 def test_without_target_noise_becomes_less():
     """Two columns that are one and the same but for their noise."""
     rng = np.random.default_rng(0)
@@ -133,6 +141,7 @@ def test_transform_learns_nothing(target):
     np.testing.assert_allclose(np.concatenate(alone), refiner.transform(later)[:3], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_series_may_be_refined_without_look_ahead():
     later = noisy(seed=1)
     refiner = DataRefiner(window=4, causal=True, **FAST).fit(noisy())
@@ -189,9 +198,9 @@ def test_output_and_names():
 
 def test_pipeline_clone_and_grid():
     X, y = regression()
-    pipeline = make_pipeline(StandardScaler(), DataRefiner(**FAST), Ridge())
+    pipeline = make_pipeline(StandardScaler(), DataRefiner(0, **FAST), Ridge())
     search = GridSearchCV(
-        clone(pipeline), {"datarefiner__max_steps": [1, 3], "ridge__alpha": [0.1, 1]}, cv=2
+        clone(pipeline), {"datarefiner__max_steps": [1, 3], "ridge__alpha": [1]}, cv=2
     ).fit(X, y)
     assert set(search.best_params_) == {"datarefiner__max_steps", "ridge__alpha"}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -240,10 +249,17 @@ def given_models():
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"target": 2},
-        {"window": 4, "model": "dlinear"},
-        *({"target": 2, "model": model} for model in given_models().values()),
+        {"target": 2, "model": given_models()["flax"]},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                {},
+                {"window": 4, "model": "dlinear"},
+                {"target": 2, "model": given_models()["function"]},
+                {"target": 2, "model": given_models()["scikit-learn"]},
+            )
+        ),
     ],
     ids=lambda options: " ".join(
         str(v) if isinstance(v, int | str) else type(v).__name__ for v in options.values()
@@ -280,6 +296,7 @@ def test_a_model_that_cannot_be_pickled_is_named():
         pickle.dumps(refiner)
 
 
+@pytest.mark.slow
 def test_random_states():
     table = noisy()
 
@@ -363,6 +380,7 @@ def test_only_training_rows_are_refined():
         np.testing.assert_array_equal(model.regressor_.fitted_on_[1], alone.target)
 
 
+@pytest.mark.slow
 def test_frames_and_targets_of_any_kind():
     table = frame()
     X, y = table.drop(columns="c"), table["c"]

@@ -136,6 +136,7 @@ def test_refine_replaces_spikes_and_tells(weather):
     assert refined.changes["change"].abs().max() > 4
 
 
+@pytest.mark.slow
 def test_refine_keeps_limits_and_frozen_cells(weather):
     noisy, hit = spiked(weather, 5.0)
     rows = np.arange(len(noisy)) < 1000

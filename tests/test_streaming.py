@@ -43,12 +43,40 @@ from tests.streams import (
 @pytest.mark.parametrize(
     ("layout", "rule", "dtype", "missing", "block"),
     [
-        (layouts.windows(6, 2, target_columns=(0, 2)), rules.unit_step(), "float32", 0.15, 50),
+        pytest.param(
+            layouts.windows(6, 2, target_columns=(0, 2)),
+            rules.unit_step(),
+            "float32",
+            0.15,
+            50,
+            marks=pytest.mark.slow,
+        ),
         (layouts.windows(6, target_columns=(0, 2)), rules.unit_step(), "float64", 0.15, 50),
         (layouts.windows(6, 4, 3, "sum", (1,)), rules.gauss_newton(), "float64", 0.0, 8),
-        (layouts.windows(9, target_columns=(0, 1, 2)), rules.unit_step(0.1), "float32", 0.1, 5),
-        (layouts.windows(4, 1, 9, None, (0,)), rules.gauss_newton(), "float32", 0.0, 1000),
-        (layouts.windows(5, 1, 2, "votes", (2,)), rules.unit_step(0.05, 0.3), "float32", 0.2, 31),
+        pytest.param(
+            layouts.windows(9, target_columns=(0, 1, 2)),
+            rules.unit_step(0.1),
+            "float32",
+            0.1,
+            5,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            layouts.windows(4, 1, 9, None, (0,)),
+            rules.gauss_newton(),
+            "float32",
+            0.0,
+            1000,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            layouts.windows(5, 1, 2, "votes", (2,)),
+            rules.unit_step(0.05, 0.3),
+            "float32",
+            0.2,
+            31,
+            marks=pytest.mark.slow,
+        ),
         (layouts.windows(5, target_columns=(0, 1)), DATASET_NORM, "float32", 0.1, 40),
     ],
     ids=["visits", "visits64", "sum64", "halo_beyond_block", "one_block", "votes", "dataset_norm"],
@@ -95,7 +123,9 @@ def test_equals_memory_for_any_block(tmp_path_factory, block, steps, stride):
     assert_same(np.load(refined), np.asarray(expected.x), 1e-6)
 
 
-@pytest.mark.parametrize("shape", [(), (2,)], ids=["vector", "two"])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((), marks=pytest.mark.slow), (2,)], ids=["vector", "two"]
+)
 def test_targets_in_an_array_of_their_own(tmp_path, shape):
     x = series(150, 3, missing=0.1)
     y = series(150, *(shape or (1,)), missing=0.2, seed=5).reshape(150, *shape)
@@ -133,6 +163,7 @@ def test_every_column_that_moves_is_a_target_unless_told_otherwise(tmp_path):
     assert not moved[:, 1].any()
 
 
+@pytest.mark.slow
 def test_steps_are_taken_in_standardised_units(tmp_path):
     mean, scale = np.array([100.0, -3.0]), np.array([7.0, 0.01])
     z = series(120, 2, "float64", missing=0.1)

@@ -1,6 +1,5 @@
 """Series on disk: whatever ends the process, the same call goes on."""
 
-import contextlib
 import errno
 import os
 import shutil
@@ -74,33 +73,27 @@ def child(folder, stage, ending):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A folder for each stage and ending in which a process was killed; two at a time."""
-    cases = [(stage, ".npy") for stage in STAGES]
-    if _has_tensorstore():
-        cases += [("torn_state", ".zarr"), ("moved", ".zarr")]
-    folders = {}
-    for number in range(0, len(cases), 2):
-        running = []
-        for case in cases[number : number + 2]:
-            folders[case] = tmp_path_factory.mktemp(case[0])
-            command = [sys.executable, "-c", CHILD, str(folders[case]), *case]
-            running.append(subprocess.Popen(command, cwd=Path(__file__).parents[1]))
-        for process in running:
-            assert process.wait() == -signal.SIGKILL
-    return folders
+    """Gives the folder in which a process was killed at a stage."""
+
+    def kill(stage, ending):
+        folder = tmp_path_factory.mktemp(stage)
+        command = [sys.executable, "-c", CHILD, str(folder), stage, ending]
+        done = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+        assert done.returncode == -signal.SIGKILL
+        return folder
+
+    return kill
 
 
-def _has_tensorstore():
-    with contextlib.suppress(ImportError):
-        import tensorstore
-
-        return bool(tensorstore)
-    return False
-
-
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [
+        stage if stage == "torn_state" else pytest.param(stage, marks=pytest.mark.slow)
+        for stage in STAGES
+    ],
+)
 def test_goes_on_after_kill_9(killed, uninterrupted, stage):
-    folder = killed[stage, ".npy"]
+    folder = killed(stage, ".npy")
     assert (folder / "refined.npy").exists() == (stage == "moved")
     assert (folder / "refined.npy.progress").is_dir()
     told = []
@@ -113,16 +106,19 @@ def test_goes_on_after_kill_9(killed, uninterrupted, stage):
     assert told[:1] == ([first[stage]] if stage in first else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["torn_state", "moved"])
 def test_goes_on_after_kill_9_with_zarr(killed, uninterrupted, stage):
     pytest.importorskip("tensorstore")
-    folder = killed[stage, ".zarr"]
+    folder = killed(stage, ".zarr")
     assert job(folder, ".zarr") == uninterrupted[0]
     np.testing.assert_array_equal(read_zarr(folder / "refined.zarr"), uninterrupted[1])
     assert sorted(p.name for p in folder.iterdir()) == ["refined.zarr", "x.npy"]
 
 
-@pytest.mark.parametrize("blocks", [1, 4, 5, 6, 19])
+@pytest.mark.parametrize(
+    "blocks", [1, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 5, 19))]
+)
 def test_goes_on_from_any_block(tmp_path, uninterrupted, blocks):
     assert job(interrupted(tmp_path, blocks)) == uninterrupted[0]
     np.testing.assert_array_equal(np.load(tmp_path / "refined.npy"), uninterrupted[1])

@@ -374,7 +374,14 @@ def test_everything_frozen_is_refused():
         read(table(c="p")[["c"]], targets=())
 
 
-@pytest.mark.parametrize("name", ["id", "user_id", "houseId", "ID 2", "row.uuid"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id",
+        "houseId",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("user_id", "ID 2", "row.uuid")),
+    ],
+)
 def test_identifiers_stand_aside(name):
     """Though they repeat, and though they are in no order."""
     rng = np.random.default_rng(0)

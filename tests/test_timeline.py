@@ -184,7 +184,10 @@ def indexes(rows):
 CONTAINERS = list(indexes(range(ROWS)))
 
 
-@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize(
+    "kind",
+    ["unnamed", *(pytest.param(k, marks=pytest.mark.slow) for k in CONTAINERS if k != "unnamed")],
+)
 def test_gaps_of_dates_in_an_index_that_nobody_named_are_told(kind):
     data = indexes(range(ROWS))[kind]
     options = {"model": lambda w: w.mean(axis=0)}
@@ -285,6 +288,7 @@ def test_a_series_of_another_sampling_is_named():
     assert few.settings["gaps"] == 2
 
 
+@pytest.mark.slow
 def test_new_data_of_another_sampling_is_refused():
     fitted = fit(sampled(1), window=3, time="t", model=ahead)
     for hours in (0.5, 2):
@@ -341,6 +345,7 @@ def test_no_window_crosses_a_gap_or_another_series():
             np.testing.assert_allclose(found[row], residual["uv".index(target)], rtol=1e-4)
 
 
+@pytest.mark.slow
 @given(st.permutations(range(ROWS)))
 def test_the_order_in_which_series_are_interleaved_does_not_matter(order):
     """Positions are dealt to groups at random; the rows of a group keep their order."""

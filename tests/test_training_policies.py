@@ -70,6 +70,7 @@ class TestIdo:
         noisy = f"{np.mean(expected.p_noisy):.1%} of what it was trained on"
         assert told["likely noisy"] == noisy
 
+    @pytest.mark.slow
     def test_of_a_series_is_ido_regression_on_windows(self):
         """It learns from the windows that miss no target, in any column."""
         frame = series()
@@ -85,6 +86,7 @@ class TestIdo:
         expected = by_hand((WINDOW, 2), 2, windows, z[trains + WINDOW], 0)
         same_params(fitted.model.params, expected.params)
 
+    @pytest.mark.slow
     def test_what_is_held_out_is_only_told_of(self):
         x, y = np.split(standardised(rows()), [2], axis=1)
         trained = POLICIES["ido"](task((x, y), max_epochs=4))
@@ -174,6 +176,7 @@ class TestRlap:
         assert (np.asarray(plain["linear"]["kernel"]) != 0).all()
         assert (found["network"]["head"]["kernel"] != plain["network"]["head"]["kernel"]).all()
 
+    @pytest.mark.slow
     def test_through_fit(self):
         fitted = fit(series(), window=WINDOW, training="rlap", max_epochs=2)
         assert fitted.settings["training"] == "rlap"
@@ -185,6 +188,7 @@ class TestRlap:
 
 
 class TestWords:
+    @pytest.mark.slow
     def test_without_a_model_it_is_an_mlp_and_the_rule_stays(self):
         result = refine(series(), window=WINDOW, training="ido", max_epochs=1)
         assert result.settings["model"].startswith("mlp ")
@@ -229,7 +233,9 @@ PLAIN = {}, {"training": "plain"}
 
 
 class TestOnTheWay:
-    @pytest.mark.parametrize(("word", "total"), [("ido", 3), ("rlap", 6)])
+    @pytest.mark.parametrize(
+        ("word", "total"), [("ido", 3), pytest.param("rlap", 6, marks=pytest.mark.slow)]
+    )
     def test_progress(self, word, total):
         seen = []
         refine(
@@ -243,7 +249,10 @@ class TestOnTheWay:
         trained = [told[1:] for told in seen if told[0] == "train"]
         assert trained == [(epoch, total) for epoch in range(1, total + 1)]
 
-    @pytest.mark.parametrize(("word", "at"), [("ido", 2), ("rlap", 1), ("rlap", 4)])
+    @pytest.mark.parametrize(
+        ("word", "at"),
+        [("ido", 2), *(pytest.param("rlap", at, marks=pytest.mark.slow) for at in (1, 4))],
+    )
     def test_an_interruption_refines_nothing(self, word, at):
         def interrupt(stage, done, total):
             if (stage, done) == ("train", at):

@@ -1,6 +1,7 @@
 """The noise of a series, found with its model: what the rule "auto" works with."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from denograd_jax.calibration import (
     spikes,
     weights_of_parts,
 )
-from denograd_jax.layouts import Windows
+from denograd_jax.layouts import Data, Windows
 from denograd_jax.models import gaussian
 
 __all__ = ["FoundNoise", "find_noise", "noise_in_words", "spikes_in_words", "without_spikes"]
@@ -168,9 +169,9 @@ def _mean_slopes(
     layout = problem.layout
     assert isinstance(layout, Windows)
     data = prepare(layout, *problem.arrays)
-    valid = np.flatnonzero(np.asarray(layout.valid(data)))
+    valid = np.flatnonzero(np.asarray(_valid(layout, data)))
     picked = valid[np.linspace(0, len(valid) - 1, LOOKED_AT).astype(np.intp)]
-    windows = layout.gather(data, jnp.asarray(picked)).x
+    windows = _windows(layout, data, jnp.asarray(picked))
 
     def predict(x: jax.Array) -> jax.Array:
         return model.predict(model.params, x).reshape(-1)
@@ -182,6 +183,16 @@ def _mean_slopes(
     found[0, problem.inputs] = of_inputs[: len(problem.inputs)]
     found[1, problem.targets] = np.diag(precision)
     return found / layout.stride
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _valid(layout: Windows, data: Data) -> jax.Array:
+    return layout.valid(data)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # else a dozen operations are compiled one by one
+def _windows(layout: Windows, data: Data, index: jax.Array) -> jax.Array:
+    return layout.gather(data, index).x
 
 
 def without_spikes(reading: Reading, movable: NDArray[np.bool_]) -> Reading:

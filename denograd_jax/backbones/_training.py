@@ -138,7 +138,8 @@ def train(
     def run_epoch(epoch: int, state: State) -> tuple[State, float, float]:
         shuffling = jax.random.fold_in(key, epoch)
         state, losses = one_epoch(task, state, shuffling, data, train_batches, validation_batches)
-        return state, float(losses[0]), float(losses[1])
+        training, validation = np.asarray(losses).tolist()  # to index on the device costs as much
+        return state, training, validation
 
     state = begin(task, cast(model.params, dtype))
     best, best_epoch, losses, interrupted = _stop_early(

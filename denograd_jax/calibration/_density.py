@@ -103,9 +103,14 @@ def score_of(
 
 def misses_targets(layout: Layout, data: Data) -> bool:
     """Whether an instance has some of its targets, but not all of them."""
-    valid = np.asarray(layout.valid(data))
+    valid = np.asarray(_valid(layout, data))
     observed = np.asarray(_observed(layout, data, len(valid)))[valid]
     return bool((observed.any(axis=1) != observed.all(axis=1)).any())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _valid(layout: Layout, data: Data) -> jax.Array:
+    return layout.valid(data)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it

@@ -55,14 +55,13 @@ class BetaMixture(NamedTuple):
             u: Numbers between 0 and 1, `(n,)`.
             groups: Group of each row, `(n,)` integers, where there is one mixture per group.
         """
-        u = _within(u, self.a.dtype)
-        weights, a, b = (_of_each(p, groups) for p in self)
-        return jax.nn.softmax(jnp.log(weights) + beta.logpdf(u[:, None], a, b), axis=1)
+        chances: jax.Array = _posterior(self, jnp.asarray(u), _as_array(groups))
+        return chances
 
     def cdf(self, u: ArrayLike, groups: ArrayLike | None = None) -> jax.Array:
         """Each component's distribution function, `(n, 2)`; arguments as of `posterior`."""
-        u = _within(u, self.a.dtype)
-        return betainc(*jnp.broadcast_arrays(*(_of_each(p, groups) for p in self[1:]), u[:, None]))
+        chances: jax.Array = _cdf(self, jnp.asarray(u), _as_array(groups))
+        return chances
 
 
 def beta_mixture(
@@ -128,6 +127,23 @@ def improve(
     return found
 
 
+@jax.jit  # else each operation of theirs is compiled for itself, dozens for each number of rows
+def _posterior(mixture: BetaMixture, u: jax.Array, groups: jax.Array | None) -> jax.Array:
+    u = _within(u, mixture.a.dtype)
+    weights, a, b = (_of_each(p, groups) for p in mixture)
+    return jax.nn.softmax(jnp.log(weights) + beta.logpdf(u[:, None], a, b), axis=1)
+
+
+@jax.jit
+def _cdf(mixture: BetaMixture, u: jax.Array, groups: jax.Array | None) -> jax.Array:
+    u = _within(u, mixture.a.dtype)
+    return betainc(*jnp.broadcast_arrays(*(_of_each(p, groups) for p in mixture[1:]), u[:, None]))
+
+
+def _as_array(groups: ArrayLike | None) -> jax.Array | None:
+    return None if groups is None else jnp.asarray(groups)
+
+
 def _members(groups: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     members = np.asarray(groups)
     if members.shape != shape:
@@ -180,9 +196,9 @@ def _within(u: ArrayLike, dtype: jax.typing.DTypeLike) -> jax.Array:
     return jnp.clip(jnp.asarray(u).astype(dtype), EDGE, 1 - EDGE)
 
 
-def _of_each(parameter: jax.Array, groups: ArrayLike | None) -> jax.Array:
+def _of_each(parameter: jax.Array, groups: jax.Array | None) -> jax.Array:
     """What applies to each row: `(n, 2)`, or `(1, 2)` for all."""
-    return parameter[None] if groups is None else parameter[jnp.asarray(groups)]
+    return parameter[None] if groups is None else parameter[groups]
 
 
 def _sum_of_each(values: jax.Array, groups: jax.Array | None, mixture: BetaMixture) -> jax.Array:
