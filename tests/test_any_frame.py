@@ -262,6 +262,7 @@ def try_frames(examples, **options):
     return np.mean(outcomes)
 
 
+@pytest.mark.slow
 def test_any_frame_with_a_given_model():
     """Most of what is drawn can be refined: the test is not one of refusals."""
     assert 0.3 < try_frames(20, model=total) < 0.95

@@ -118,7 +118,8 @@ def test_yesterdays_model_refines_today_and_is_saved(weather, tmp_path):
     pd.testing.assert_frame_equal(less[:400], refined.data[:400], atol=1e-5)
 
 
-@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [0, 3])
 def test_without_look_ahead_a_prefix_is_refined_as_the_whole(weather, lag):
     given = noisy(weather, 0.3)[:900]
     options = {"window": 24, "rule": "auto", "causal": True, "lag": lag, "warm_up": 500}
@@ -223,6 +224,7 @@ def test_a_model_that_was_fitted_without_a_look_at_the_noise(weather):
         fitted.refine(weather[:200], rule="auto")
 
 
+@pytest.mark.slow
 def test_the_same_twice(weather, refined):
     again = refine(noisy(weather, 0.3), window=24, rule="auto")
     pd.testing.assert_frame_equal(again.data, refined.data)

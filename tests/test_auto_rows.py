@@ -133,6 +133,7 @@ def test_many_missing_cells_do_not_hide_the_noise(kind):
     assert np.isfinite(refined.data[~gone]).all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_missing_cell_informs_no_other_beyond_its_expectation(mixture):
     """Its place is taken by the conditional mean: the row moves as if that had been observed."""
     holed = NOISY[1000:].copy()

@@ -30,6 +30,7 @@ def test_other_models_of_the_target(kind):
         assert rms(refine(CLEAN, "y", rule="auto", model=model).data - CLEAN) < 0.05
 
 
+@pytest.mark.slow
 def test_yesterdays_density_refines_today(mixture):
     """Nothing is learnt from today: each row comes out the same in whatever company."""
     today = NOISY[1000:]
@@ -102,6 +103,7 @@ def test_a_mixture_in_a_folder(mixture, tmp_path, target):
         np.testing.assert_array_equal(one[name], two[name])
 
 
+@pytest.mark.slow
 def test_a_refinement_in_a_folder(refined_rows, tmp_path):
     refined_rows.save(tmp_path / "done")
     loaded = Refinement.load(tmp_path / "done")
@@ -137,6 +139,7 @@ def test_a_trained_backbone_is_saved_with_the_density(tmp_path):
     assert loaded.backbone == "mlp"
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_density(mixture, tmp_path):
     from denograd_jax._frames import _saved
 

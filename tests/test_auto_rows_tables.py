@@ -53,6 +53,7 @@ def test_whole_numbers():
     assert np.abs(whole - floats).max(axis=None) <= 0.5 + 1e-4
 
 
+@pytest.mark.slow
 def test_the_same_twice_dry_or_not(refined_rows, told_rows):
     again = refine(NOISY, "y", rule="auto", seed=0)
     pd.testing.assert_frame_equal(again.data, refined_rows.data)

@@ -362,6 +362,7 @@ def test_chunks_have_no_effect(chunk_size):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_under_jit_and_vmap(x64):
     x = series(np.random.default_rng(10), 20, 2, "float64", missing=0.1)
     layout = layouts.windows(3, target_columns=[0, 1])

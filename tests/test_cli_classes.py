@@ -76,6 +76,7 @@ def test_whole_numbers_are_classes_when_told(source, capsys):
     assert "soft_labels is for a target of classes" in words
 
 
+@pytest.mark.slow
 def test_find_noisy_ranks_rows(source, capsys):
     line = f"find-noisy {source} --target kind --model linear --rounds 1 --folds 3"
     assert run(f"{line} --corrected better.csv") == 0

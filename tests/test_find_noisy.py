@@ -120,7 +120,9 @@ KINDS = {
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=pytest.mark.slow) if kind in ("objects", "floats") else kind
+        pytest.param(kind, marks=pytest.mark.slow)
+        if kind in ("objects", "floats", "booleans")
+        else kind
         for kind in KINDS
     ],
 )
@@ -154,6 +156,7 @@ def test_a_missing_label_is_suggested(rng, missing):
     assert "10 rows have no label" in found.summary()
 
 
+@pytest.mark.slow
 def test_missing_cells_text_and_idle_columns(rng):
     X, true, given = clusters(rng)
     frame = pd.DataFrame(X, columns=["u", "v"])

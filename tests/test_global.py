@@ -212,6 +212,7 @@ def test_an_instance_that_is_not_finite_is_left_out():
     assert np.isfinite(found.info.objective)
 
 
+@pytest.mark.slow
 def test_a_line_search_does_not_gain_by_breaking_the_model():
     """Instances that leave the model's domain drop out of the mean, which is no progress."""
     r = global_refiner(lambda _, x: jnp.log(x[0]), layouts.rows(), 1e-3, optax.lbfgs())

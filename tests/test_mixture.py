@@ -86,6 +86,7 @@ def test_its_gradient_is_the_sum_of_the_components_pulls(x64, rng, q):
     np.testing.assert_allclose(np.concatenate(found, axis=1), expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_only_its_columns_of_an_instance_count(x64, rng):
     mixture = made_up(rng, 2, 3)
     columns = [4, 1]
@@ -159,6 +160,7 @@ def test_targets_without_anything_to_explain_them(x64, rng):
     assert float(loss) == pytest.approx(-np.log(density(mixture, x[:1])).item())
 
 
+@pytest.mark.slow
 def test_a_model_with_the_density_of_its_inputs(x64, rng):
     mixture, (q, d) = made_up(rng, 3, 5), (2, 3)
     slope = rng.normal(size=(d, q))

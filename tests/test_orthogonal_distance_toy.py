@@ -78,6 +78,7 @@ def test_the_rank_two_toy(x64):
     np.testing.assert_array_equal(both.y[:, 5], y)
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_toy(x64):
     """.090, .079, .072, .043, .038: where columns have something of their own, too.
 

@@ -194,6 +194,7 @@ def test_buttons_move_the_view(browser, pages):
         assert seen[4] == seen[0]
 
 
+@pytest.mark.slow
 def test_another_column_and_group_are_drawn(browser, pages):
     refinement = series_refinement()
     with browser.tab(pages["panel"]) as tab:

@@ -45,6 +45,7 @@ def cells_of_noise(page):
     return lines[:end]
 
 
+@pytest.mark.slow
 def test_the_noise_that_auto_found_is_told(tmp_path, automatic):
     page = Page(written(automatic, tmp_path))
     assert page.heading_ids[3:6] == ["corrections", "noise", "drift"]

@@ -196,6 +196,7 @@ def test_output_and_names():
         refiner.transform(frame().rename(columns={"a": "A"}))
 
 
+@pytest.mark.slow
 def test_pipeline_clone_and_grid():
     X, y = regression()
     pipeline = make_pipeline(StandardScaler(), DataRefiner(0, **FAST), Ridge())

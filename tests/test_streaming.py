@@ -182,6 +182,7 @@ def test_cells_that_do_not_move_keep_every_bit(tmp_path):
     assert (np.load(refined)[:, 0] != x[:, 0]).sum() > np.isnan(x[:, 0]).sum()
 
 
+@pytest.mark.slow
 def test_ends_when_nothing_moves(tmp_path):
     x = np.zeros((80, 1), np.float32)
     x[40] = 0.1

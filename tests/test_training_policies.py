@@ -220,6 +220,7 @@ class TestWords:
         with pytest.raises(UnsupportedError, match=match):
             refine(rows(), "y", model=model, training=word)
 
+    @pytest.mark.slow
     def test_a_folder_keeps_them(self, tmp_path):
         fitted = fit(series(), window=WINDOW, training="ido", max_epochs=1)
         fitted.save(tmp_path / "f")
@@ -323,6 +324,7 @@ class TestClasses:
         noisy = f"{1 - np.mean(expected.p_clean):.1%} of what it was trained on"
         assert fitted.settings["likely noisy"] == noisy
 
+    @pytest.mark.slow
     def test_rlap_tunes_what_plain_training_gave(self):
         frame, _ = labelled()
         options = {"max_epochs": 5, **PUBLISHED}
@@ -330,6 +332,7 @@ class TestClasses:
         assert told["training"] == "rlap"
         assert told["epochs"].startswith("10")
 
+    @pytest.mark.slow
     def test_a_linear_model_of_classes_is_trained_so_too(self):
         frame, _ = labelled()
         settings = fit(frame, "kind", model="linear", training="ido", max_epochs=2).settings
