@@ -33,7 +33,7 @@ from denograd_jax.models import (
     rows_nll,
 )
 
-__all__ = ["RowDensity", "find_row_density"]
+__all__ = ["RowDensity", "find_row_density", "with_replaced"]
 
 Floats = NDArray[np.float64]
 CHUNK = 8192
@@ -131,7 +131,7 @@ class RowDensity(NamedTuple):
 
         Spikes are judged by these rows alone, of which there must be many.
         """
-        return _replaced(reading, self.spikes_in(reading, movable))
+        return with_replaced(reading, self.spikes_in(reading, movable))
 
     def spikes_in(self, reading: Reading, movable: NDArray[np.bool_]) -> RowSpikes:
         """The spikes among these cells `(N, n)`, in standardised units."""
@@ -211,7 +211,7 @@ def find_row_density(
         movable = np.broadcast_to(reading.table.movable, observed.shape)
         found_spikes = _spikes_among(movable, reading, spread)
         spikes = found_spikes.found.sum(axis=0)
-        reading = _replaced(reading, found_spikes)
+        reading = with_replaced(reading, found_spikes)
     if spikes.any():
         observed = reading.table.standardised()
         spread = covariance_of_rows(observed)
@@ -252,7 +252,7 @@ def _spikes_among(movable: NDArray[np.bool_], reading: Reading, spread: Floats) 
     return spikes._replace(found=spikes.found & movable)
 
 
-def _replaced(reading: Reading, spikes: RowSpikes) -> Reading:
+def with_replaced(reading: Reading, spikes: RowSpikes) -> Reading:
     """The same rows with what stands in for the spikes; themselves where none is one."""
     table = reading.table
     if not spikes.found.any():

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from denograd_jax._frames._noise_found import FoundNoise, without_spikes
 from denograd_jax._frames._reading import Reading
-from denograd_jax._frames._row_density import RowDensity
+from denograd_jax._frames._row_density import RowDensity, with_replaced
 from denograd_jax._types import Model
 from denograd_jax.calibration import error_after, excess_of, information_of, score_of
 from denograd_jax.errors import UnsupportedError
@@ -57,7 +57,7 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     if isinstance(noise, RowDensity):
         spikes = noise.spikes_in(reading, movable)
         of_noisy_rows += spikes.rows[:, None] * spikes.variance
-        cleaned = noise.without_spikes(reading, movable)
+        cleaned = with_replaced(reading, spikes)
         score, precision = noise.curvature(cleaned)
         seen = ~np.isnan(values)
         excess = excess_of((seen * score**2).sum(axis=0), (seen * precision.clip(0)).sum(axis=0))
@@ -85,7 +85,7 @@ def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
     `v - v^2 h` (Robbins 1956, Efron 2011). Of a density that was fitted to the same data the
     squared score s^2 exceeds its curvature h, and by as much the score goes less with the noise
     than h says: the error is then greater. A cell that was replaced is known by all others alone,
-    `1 / h`, or less, where these are noisy too.
+    `1 / h`, and less well than that where these are noisy too.
 
     Args:
         cells: What the density says of them.
