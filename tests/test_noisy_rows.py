@@ -1,5 +1,7 @@
 """Rows of a table that are off as a whole: found, drawn back, and no others are."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,28 +10,16 @@ from denograd_jax import refine
 from denograd_jax.calibration import row_spikes
 from denograd_jax.calibration._cellwise import Law
 from denograd_jax.calibration._noisy_rows import repaired_rows
+from tests import test_row_spikes
+from tests.test_row_spikes import rms, standardised
 
-
-def standardised(a):
-    return (a - a.mean(axis=0)) / a.std(axis=0)
-
-
-def hidden(n=3000, d=6, seed=0):
-    """Two hidden numbers explain nearly all of each column."""
-    rng = np.random.default_rng(seed)
-    return standardised(
-        rng.normal(size=(n, 2)) @ rng.normal(size=(2, d)) + 0.1 * rng.normal(size=(n, d))
-    )
+hidden = functools.partial(test_row_spikes.hidden, own=0.1)
 
 
 def with_noisy_rows(clean, size=0.5, part=0.1, seed=1):
     rng = np.random.default_rng(seed)
     rows = rng.random(len(clean)) < part
     return clean + size * rng.normal(size=clean.shape) * rows[:, None], rows
-
-
-def rms(a):
-    return float(np.sqrt(np.mean(np.square(a))))
 
 
 @pytest.mark.parametrize(("size", "part"), [(0.5, 0.1), (1.0, 0.05), (3.0, 0.1)])

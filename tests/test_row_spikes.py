@@ -12,11 +12,11 @@ def standardised(a):
     return (a - a.mean(axis=0)) / a.std(axis=0)
 
 
-def hidden(n=3000, d=6, seed=0):
-    """Two hidden numbers explain most of each column."""
+def hidden(n=3000, d=6, seed=0, own=0.3):
+    """Two hidden numbers explain most of each column, but for some of its own."""
     rng = np.random.default_rng(seed)
     return standardised(
-        rng.normal(size=(n, 2)) @ rng.normal(size=(2, d)) + 0.3 * rng.normal(size=(n, d))
+        rng.normal(size=(n, 2)) @ rng.normal(size=(2, d)) + own * rng.normal(size=(n, d))
     )
 
 
