@@ -12,7 +12,7 @@ from denograd_jax._core._sharding import ALONE, Alone, Blocks
 from denograd_jax.errors import DataError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout, Length
 
-__all__ = ["broadcastable", "init_of", "prepare"]
+__all__ = ["broadcastable", "init_of", "prepare", "valid_instances"]
 
 _StateT = TypeVar("_StateT")
 
@@ -347,3 +347,9 @@ def _as_segments(segments: Any, steps: int) -> Any:
     if on_device:
         return jnp.pad(jnp.cumsum(begins, dtype=jnp.int32), (1, 0))
     return np.pad(np.cumsum(begins, dtype=np.int32), (1, 0))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def valid_instances(layout: Layout, data: Data) -> jax.Array:
+    """Which instances of prepared data are real, `(n,)`, compiled as one program."""
+    return layout.valid(data)

@@ -12,6 +12,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from denograd_jax import backbones
+from denograd_jax._core._prepare import valid_instances
 from denograd_jax._frames._classes import Classes
 from denograd_jax._frames._columns import listed
 from denograd_jax._frames._problems import Problem
@@ -87,7 +88,7 @@ def train_backbone(
             progress=progress,
         )
     key_model, key_split, key_train = jax.random.split(jax.random.key(seed), 3)
-    usable = np.flatnonzero(_valid(problem.layout, data))
+    usable = np.flatnonzero(valid_instances(problem.layout, data))
     train_index, validation_index = _split(problem, usable, key_split)
     module = backbones.build(
         name,
@@ -218,7 +219,7 @@ def fit_linear_backbone(problem: Problem, data: Data) -> backbones.LinearFit:
     return backbones.fit_linear(
         _gather(problem.layout),
         data,
-        np.flatnonzero(_valid(problem.layout, data)),
+        np.flatnonzero(valid_instances(problem.layout, data)),
         input_shape=problem.instance_shape,
         outputs=len(problem.targets),
     )
@@ -381,7 +382,7 @@ def _without_fold(problem: Problem) -> tuple[int, ...]:
 def _outside(problem: Problem, data: Data, fold: int) -> NDArray[np.intp]:
     """Usable instances that share no cell with any instance that lies in a fold."""
     layout = problem.layout
-    usable: NDArray[np.intp] = np.flatnonzero(_valid(layout, data))
+    usable: NDArray[np.intp] = np.flatnonzero(valid_instances(layout, data))
     inside = (problem.order >= 0) & (problem.x[:, -1] == fold)
     if isinstance(layout, Rows):
         apart: NDArray[np.intp] = usable[~inside[usable]]
@@ -408,8 +409,3 @@ def _split(
         segments = None if problem.segments is None else problem.segments[starts]
         train, validation = backbones.split_windows(starts, layout.span, segments=segments)
     return usable[train], usable[validation]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _valid(layout: Rows | Windows, data: Data) -> jax.Array:
-    return layout.valid(data)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from denograd_jax._core._prepare import prepare
+from denograd_jax._core._prepare import prepare, valid_instances
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
 from denograd_jax._types import Model
@@ -169,7 +169,7 @@ def _mean_slopes(
     layout = problem.layout
     assert isinstance(layout, Windows)
     data = prepare(layout, *problem.arrays)
-    valid = np.flatnonzero(np.asarray(_valid(layout, data)))
+    valid = np.flatnonzero(np.asarray(valid_instances(layout, data)))
     picked = valid[np.linspace(0, len(valid) - 1, LOOKED_AT).astype(np.intp)]
     windows = _windows(layout, data, jnp.asarray(picked))
 
@@ -183,11 +183,6 @@ def _mean_slopes(
     found[0, problem.inputs] = of_inputs[: len(problem.inputs)]
     found[1, problem.targets] = np.diag(precision)
     return found / layout.stride
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _valid(layout: Windows, data: Data) -> jax.Array:
-    return layout.valid(data)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # else a dozen operations are compiled one by one

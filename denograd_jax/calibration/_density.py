@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from denograd_jax import rules
-from denograd_jax._core._prepare import prepare
+from denograd_jax._core._prepare import prepare, valid_instances
 from denograd_jax._core._refiner import refiner
 from denograd_jax._types import Model
 from denograd_jax.errors import DataError
@@ -103,14 +103,9 @@ def score_of(
 
 def misses_targets(layout: Layout, data: Data) -> bool:
     """Whether an instance has some of its targets, but not all of them."""
-    valid = np.asarray(_valid(layout, data))
+    valid = np.asarray(valid_instances(layout, data))
     observed = np.asarray(_observed(layout, data, len(valid)))[valid]
     return bool((observed.any(axis=1) != observed.all(axis=1)).any())
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _valid(layout: Layout, data: Data) -> jax.Array:
-    return layout.valid(data)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))  # so that no window is cut for it
