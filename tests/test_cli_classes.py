@@ -79,15 +79,16 @@ def test_whole_numbers_are_classes_when_told(source, capsys):
 @pytest.mark.slow
 def test_find_noisy_ranks_rows(source, capsys):
     line = f"find-noisy {source} --target kind --model linear --rounds 1 --folds 3"
-    assert run(f"{line} --corrected better.csv") == 0
+    assert run(f"{line} --corrected better.csv --report page.html") == 0
     out = capsys.readouterr().out
     assert "2 classes: about" in out
     assert "The most suspicious rows, counted from 0:" in out
-    assert "Wrote insects.ranked.csv, better.csv." in out
+    assert "Wrote insects.ranked.csv, better.csv, page.html." in out
     ranked, given = pd.read_csv("insects.ranked.csv"), pd.read_csv(source)
     expected = find_noisy(given, "kind", model="linear", rounds=1, folds=3)
     pd.testing.assert_frame_equal(ranked, expected.table.reset_index(drop=True), check_dtype=False)
     assert set(ranked["row"][:4]) == {0, 1, 2, 3}
+    assert expected.in_words()[0] in Path("page.html").read_text("utf-8")
     better = pd.read_csv("better.csv")
     np.testing.assert_array_equal(better["kind"], expected.corrected())
     pd.testing.assert_frame_equal(better[["u", "v"]], given[["u", "v"]])
@@ -119,6 +120,7 @@ def test_find_noisy_fills_labels_of_whole_numbers(source):
         ("find-noisy insects.csv --target kind -o insects.csv", "is the input, which is never"),
         ("find-noisy insects.csv --target kind -o ranked.txt", "no ending of a table"),
         ("find-noisy insects.csv --target kind -o a.csv --corrected a.csv", "named for two"),
+        ("find-noisy insects.csv --target kind --report page.pdf", "let its name end in .html"),
         ("refine insects.csv --target kind --window 4", "holds classes, which are for rows"),
         ("refine insects.csv --target kind --rule gauss_newton", "soft_labels=True"),
         ("refine insects.csv --target u --classes", "column 'u' holds"),

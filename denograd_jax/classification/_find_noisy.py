@@ -1,6 +1,7 @@
 """`find_noisy`: which labels of a classification are wrong."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -107,13 +108,16 @@ def find_noisy(
     labels = read_labels(y, len(frame), frame.index, called)
     values = numbers(frame)
     fold = folds_of(labels.codes, folds, seed)
+    settings: dict[str, object] = {"model": model, "folds": folds, "rounds": rounds, "seed": seed}
     if probabilities is not None:
+        settings = {"model": "probabilities that were given"}
         first = _as_probabilities(probabilities, labels)
         noise = fit_label_noise(first, labels.codes)
     elif isinstance(model, str):
         first, noise = _with_backbone(model, encode(frame), labels, fold, rounds, seed)
     elif hasattr(model, "fit") and hasattr(model, "predict_proba"):
         given = X if isinstance(X, pd.DataFrame) else np.asarray(X)
+        settings |= {"model": type(model).__name__, "rounds": 1}
         first = of_estimator(model, given, labels.codes, len(labels.classes), fold)
         noise = fit_label_noise(first, labels.codes)
     else:
@@ -123,7 +127,7 @@ def find_noisy(
             "probabilities of any other model go into probabilities=."
         )
     scores = feature_scores(values, noise.posterior)
-    return _result(frame, labels, first, noise, scores)
+    return _result(frame, labels, first, noise, scores, settings)
 
 
 def _at_least(least: int, **number: Any) -> int:
@@ -203,7 +207,12 @@ def _as_probabilities(probabilities: Any, labels: Labels) -> Floats:
 
 
 def _result(
-    frame: pd.DataFrame, labels: Labels, first: Floats, noise: LabelNoise, scores: Floats
+    frame: pd.DataFrame,
+    labels: Labels,
+    first: Floats,
+    noise: LabelNoise,
+    scores: Floats,
+    settings: Mapping[str, object],
 ) -> NoisyRows:
     rows = np.arange(len(frame))
     wrong = 1 - noise.posterior[rows, labels.codes]
@@ -228,6 +237,7 @@ def _result(
         pd.DataFrame(noise.transition, classes.rename("true label"), classes.rename("given label")),
         _least_noise_rate(first, labels.codes),
         labels,
+        settings,
     )
 
 

@@ -1,6 +1,8 @@
 """What `find_noisy` gives back."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,7 @@ class NoisyRows:
         least_noise_rate: Share of the given labels that is wrong if classes overlap as much as they
             can: where it is far below `noise_rate`, the data cannot tell noise from overlap.
         labels: The given labels, read.
+        settings: What the rows were judged with, by name.
     """
 
     table: pd.DataFrame
@@ -36,6 +39,7 @@ class NoisyRows:
     transition: pd.DataFrame
     least_noise_rate: float
     labels: Labels
+    settings: Mapping[str, object]
 
     @property
     def noise_rate(self) -> float:
@@ -72,6 +76,13 @@ class NoisyRows:
 
     def summary(self) -> str:
         """A few lines for a person."""
+        return "\n".join(self._sentences())
+
+    def in_words(self) -> list[str]:
+        """The summary, in sentences."""
+        return [f"{line[0].upper()}{line[1:]}." for line in self._sentences()]
+
+    def _sentences(self) -> list[str]:
         wrong = self.table["label_wrong"]
         likely = int((wrong > 0.5).sum())
         lines = [
@@ -83,7 +94,9 @@ class NoisyRows:
                 f"where classes may overlap it need be no more than {self.least_noise_rate:.1%}"
             )
         if wrong.isna().any():
-            lines.append(f"{int(wrong.isna().sum())} rows have no label; one is suggested")
+            missing = int(wrong.isna().sum())
+            which = "1 row has" if missing == 1 else f"{missing} rows have"
+            lines.append(f"{which} no label; one is suggested")
         joint = self.joint.to_numpy() * (~np.eye(len(self.labels.classes), dtype=bool))
         for place in np.argsort(joint, axis=None)[::-1][:3]:
             true, given = np.unravel_index(place, joint.shape)
@@ -91,7 +104,18 @@ class NoisyRows:
             if rows >= 1:
                 classes = self.labels.classes
                 lines.append(f"about {rows:.0f} called {classes[given]} are {classes[true]}")
-        return "\n".join(lines)
+        return lines
+
+    def report(self, path: str | Path) -> None:
+        """Write one self-contained HTML page; needs the extra `[report]`.
+
+        Raises:
+            FileError: If the folder does not exist or cannot be written to.
+            MissingExtraError: If the extra is not installed.
+        """
+        from denograd_jax.report import write_noisy_rows_report
+
+        write_noisy_rows_report(self, path)
 
     def __repr__(self) -> str:
         return f"NoisyRows(\n{self.summary()}\n)"

@@ -298,6 +298,9 @@ def find_noisy(
         Path | None,
         options.output(metavar="FILE", help="The table with the likelier labels in it."),
     ] = None,
+    report: Annotated[
+        Path | None, options.output(metavar="FILE", help="An HTML page of what was found.")
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -315,6 +318,7 @@ def find_noisy(
         target,
         out or beside(source, "ranked"),
         corrected,
+        report,
         {"model": model, "folds": folds, "rounds": rounds, "seed": seed},
         overwrite=overwrite,
         quiet=quiet,

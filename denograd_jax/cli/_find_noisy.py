@@ -9,7 +9,7 @@ import pandas as pd
 
 from denograd_jax import find_noisy
 from denograd_jax.classification import NoisyRows
-from denograd_jax.cli._outputs import check_outputs, written_together
+from denograd_jax.cli._outputs import check_outputs, check_page, written_together
 from denograd_jax.cli._screen import console, progress_bars
 from denograd_jax.cli._tables import (
     TableFile,
@@ -30,6 +30,7 @@ def find_noisy_in_file(
     target: str,
     ranking: Path,
     corrected: Path | None,
+    report: Path | None,
     options: Mapping[str, Any],
     *,
     overwrite: bool = False,
@@ -42,13 +43,14 @@ def find_noisy_in_file(
         target: The column of labels.
         ranking: Where the ranking goes, one line a row, the most suspicious first.
         corrected: Where the table with the likelier labels goes; None for nowhere.
+        report: Where the page goes; None for nowhere.
         options: Keyword arguments of `denograd_jax.find_noisy`.
         overwrite: Whether existing outputs may be replaced.
         quiet: Whether to print nothing.
     """
-    outputs = [ranking] if corrected is None else [ranking, corrected]
+    outputs = [path for path in (ranking, corrected, report) if path is not None]
     for path in outputs:
-        is_parquet(path)  # refuses other endings
+        check_page(path) if path is report else is_parquet(path)  # both refuse other endings
     check_outputs(outputs, source, overwrite=overwrite)
     table = read_table(source)
     with progress_bars(quiet=quiet) as bars:
@@ -58,6 +60,8 @@ def find_noisy_in_file(
         write_frame(_as_ranking(found, table), aside(ranking))
         if corrected is not None:
             write_refined(_with_labels(found, table, target), table, aside(corrected))
+        if report is not None:
+            found.report(aside(report))
     if not quiet:
         _print_outcome(found, outputs)
 

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from denograd_jax.cli._extras import require
 from denograd_jax.cli._sources import reason, refuse_missing
 from denograd_jax.errors import FileError
 
-__all__ = ["check_folder", "check_outputs", "written_together"]
+__all__ = ["check_folder", "check_outputs", "check_page", "written_together"]
 
 
 def check_outputs(outputs: Sequence[Path], source: Path, *, overwrite: bool) -> None:
@@ -25,6 +26,18 @@ def check_outputs(outputs: Sequence[Path], source: Path, *, overwrite: bool) -> 
             _check_output(path, source, outputs[:number], overwrite=overwrite)
         except OSError as error:
             raise FileError(f"{path} cannot be written: {reason(error)}") from None
+
+
+def check_page(path: Path) -> None:
+    """Refuse a page that could not be written or opened.
+
+    Raises:
+        FileError: Its name ends otherwise than a page's.
+        MissingExtraError: The extra for reports is not installed.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise FileError(f"{path} would be an HTML page: let its name end in .html.")
+    require("a report", "jinja2", "matplotlib")
 
 
 def _check_output(path: Path, source: Path, others: Sequence[Path], *, overwrite: bool) -> None:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from denograd_jax import Fitted, Refinement, Status, fit, refine
 from denograd_jax._frames._folders import refuse_taken
 from denograd_jax._frames._saved import FITTED
-from denograd_jax.cli._extras import require
-from denograd_jax.cli._outputs import check_outputs, written_together
+from denograd_jax.cli._outputs import check_outputs, check_page, written_together
 from denograd_jax.cli._screen import StageBar, console, progress_bars
 from denograd_jax.cli._tables import (
     TableFile,
@@ -40,7 +39,7 @@ class Outputs(NamedTuple):
             if table is not None:
                 is_parquet(table)  # refuses other endings
         if self.report is not None:
-            _check_report(self.report)
+            check_page(self.report)
         if self.folder is not None and self.folder.exists():
             raise FileError(f"{self.folder} exists: choose another name for a new folder.")
         check_outputs(self.paths(), source, overwrite=overwrite)
@@ -171,12 +170,6 @@ def beside(source: Path, word: str = "refined") -> Path:
     """Where an output goes by default: from `houses.csv` to `houses.refined.csv`."""
     stem, ending = split_ending(source)
     return source.with_name(f"{stem}.{word}{ending}")
-
-
-def _check_report(path: Path) -> None:
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise FileError(f"{path} would be an HTML page: let its name end in .html.")
-    require("a report", "jinja2", "matplotlib")
 
 
 def _print_outcome(refinement: Refinement, outputs: Outputs | None) -> None:

@@ -1,15 +1,17 @@
-"""One HTML page that tells what a refinement did; needs the extra `denograd-jax[report]`."""
+"""HTML pages that tell what was done or found; they need the extra `denograd-jax[report]`."""
 
 import secrets
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from denograd_jax.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
+    from denograd_jax.classification import NoisyRows
 
-__all__ = ["write_report"]
+__all__ = ["write_noisy_rows_report", "write_report"]
 
 
 def write_report(refinement: "Refinement", path: str | Path) -> None:
@@ -32,12 +34,30 @@ def write_report(refinement: "Refinement", path: str | Path) -> None:
         FileError: The folder does not exist or the file cannot be written.
         MissingExtraError: Bokeh, Jinja2 or Matplotlib is not installed.
     """
-    path = Path(path)
-    _refuse_unwritable(path)
-    _write_whole(path, _render(refinement))
+    _refuse_unwritable(path := Path(path))
+    _write_whole(path, _pages().render(refinement))
 
 
-def _render(refinement: "Refinement") -> str:
+def write_noisy_rows_report(found: "NoisyRows", path: str | Path) -> None:
+    """Write what `find_noisy` found as one HTML page that needs no network and no JavaScript.
+
+    The page lists the most suspicious rows, says how many are worth a look, which classes are
+    called by another's name, and how many rows of each class are. It is written whole or not at
+    all; a file of that name is replaced.
+
+    Args:
+        found: What `find_noisy` returned.
+        path: File to write.
+
+    Raises:
+        FileError: The folder does not exist or the file cannot be written.
+        MissingExtraError: Bokeh, Jinja2 or Matplotlib is not installed.
+    """
+    _refuse_unwritable(path := Path(path))
+    _write_whole(path, _pages().render_noisy_rows(found))
+
+
+def _pages() -> ModuleType:
     try:
         import bokeh  # noqa: F401 - the page embeds its script
         import jinja2  # noqa: F401 - the page is a template
@@ -49,7 +69,7 @@ def _render(refinement: "Refinement") -> str:
         ) from error
     from denograd_jax.report import _page
 
-    return _page.render(refinement)
+    return _page
 
 
 def _refuse_unwritable(path: Path) -> None:

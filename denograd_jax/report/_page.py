@@ -1,22 +1,23 @@
-"""The page as text: its template, style and scripts, and a policy that lets only these run."""
+"""Pages as text: template, style and scripts, and a policy that lets only these run."""
 
 import base64
 import functools
 import gzip
 import hashlib
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import markupsafe
 from bokeh.resources import Resources
 
-from denograd_jax.report import _content, _explorer, _noise, _text
+from denograd_jax.report import _content, _explorer, _noise, _noisy_rows, _text
 
 if TYPE_CHECKING:
     from denograd_jax._frames._refinement import Refinement
+    from denograd_jax.classification import NoisyRows
 
-__all__ = ["render"]
+__all__ = ["render", "render_noisy_rows"]
 
 FILES = resources.files(__package__)
 EXPLORER = ("signals.js", "charts.js", "series.js", "table.js", "start.js")
@@ -24,23 +25,15 @@ EXPLORER = ("signals.js", "charts.js", "series.js", "table.js", "start.js")
 
 def render(refinement: "Refinement") -> str:
     """The HTML of a refinement's report."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "estimate": _noise.estimate,
-        "measure": _text.measure,
-        "short": _text.short,
-        "value": _text.value,
-    }
     contents = _content.contents(refinement)
     data = contents.pop("data")
     scripts = [_enclosed("search.js")] if contents["corrections"] else []
     library, packed = _bokeh()
     if contents["explored"]:
         scripts.append(_enclosed(*EXPLORER))
-    return environment.from_string(_read("page.html")).render(
-        style=markupsafe.Markup(_read("page.css")),
+    return _rendered(
+        "refinement.html",
+        title="Refinement report",
         policy=" ".join(map(_digest, [*scripts, library])),
         scripts=[markupsafe.Markup(script) for script in scripts],
         corrections_data=markupsafe.Markup(_explorer.as_json(contents["corrections"])),
@@ -48,6 +41,30 @@ def render(refinement: "Refinement") -> str:
         library=packed,
         **contents,
     )
+
+
+def render_noisy_rows(found: "NoisyRows") -> str:
+    """The HTML of what `find_noisy` found; it has no scripts."""
+    contents = _noisy_rows.contents(found)
+    return _rendered("noisy_rows.html", title="Noisy labels", policy="'none'", **contents)
+
+
+def _rendered(template: str, **contents: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "estimate": _noise.estimate,
+        "measure": _text.measure,
+        "short": _text.short,
+        "value": _text.value,
+    }
+    style = markupsafe.Markup(_read("page.css"))
+    return environment.get_template(template).render(style=style, **contents)
 
 
 def _read(name: str) -> str:
