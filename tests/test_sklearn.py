@@ -359,6 +359,20 @@ def test_the_regressor_is_fitted_on_what_refine_gives():
     assert not hasattr(model.regressor, "fitted_on_")
 
 
+@pytest.mark.slow
+def test_the_training_is_passed_on():
+    X, y = regression()
+    told = {"training": "ido", "model": "mlp", "rule": "unit_step"} | FAST
+    expected = refine(X, y, **told, seed=0)
+    model = RefineThenFit(Spy(), **told).fit(X, y)
+    np.testing.assert_array_equal(model.regressor_.fitted_on_[0], expected.data)
+    table = np.column_stack([X, y])
+    refined = DataRefiner(3, **told).fit_transform(table)
+    np.testing.assert_array_equal(refined[:, :3], expected.data)
+    plain = DataRefiner(3, **told | {"training": "plain"}).fit_transform(table)
+    assert not np.array_equal(refined, plain)
+
+
 def test_predict_passes_x_on_untouched():
     table = frame()
     model = RefineThenFit(Spy(), **FAST).fit(table, table["c"])

@@ -13,6 +13,7 @@ from denograd_jax._frames._planning import Moves, RuleName
 from denograd_jax._frames._reading import Scale
 from denograd_jax._frames._timeline import Irregular
 from denograd_jax.errors import UnsupportedError
+from denograd_jax.robust._policies import TrainingName
 from denograd_jax.rules import Rule
 from denograd_jax.sklearn._every_column import (
     fit_every_column,
@@ -67,6 +68,7 @@ class DataRefiner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         max_steps: Most refinement steps.
         causal: Whether a value may depend on no later row of X than the next `lag`.
         lag: See there.
+        training: How a backbone is trained, see `denograd_jax.refine`: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of a backbone.
         random_state: Seed of the training; None for another one each time.
 
@@ -108,6 +110,7 @@ class DataRefiner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         max_steps: int | None = None,
         causal: bool = False,
         lag: int = 0,
+        training: TrainingName = "plain",
         max_epochs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -133,6 +136,7 @@ class DataRefiner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
         self.max_steps = max_steps
         self.causal = causal
         self.lag = lag
+        self.training = training
         self.max_epochs = max_epochs
         self.random_state = random_state
 
@@ -162,6 +166,7 @@ class DataRefiner(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # typ
             "irregular": self.irregular,
             "scale": self.scale,
             "frozen": self.frozen,
+            "training": self.training,
             "max_epochs": self.max_epochs,
             "seed": seed_of(self.random_state),
         }

@@ -12,6 +12,7 @@ from denograd_jax._core._run import Status
 from denograd_jax._frames._constraints import Bounds
 from denograd_jax._frames._planning import RuleName
 from denograd_jax._frames._refine import refine
+from denograd_jax.robust._policies import TrainingName
 from denograd_jax.rules import Rule
 from denograd_jax.sklearn._inputs import read_table, seed_of
 
@@ -43,6 +44,7 @@ class RefineThenFit(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type:
         step_size: See there.
         tolerance: See there.
         max_steps: Most refinement steps.
+        training: How a backbone is trained, see `denograd_jax.refine`: "plain", "ido" or "rlap".
         max_epochs: Most training epochs of the refining backbone.
         random_state: Seed of the backbone's training; None for another one each time.
 
@@ -77,6 +79,7 @@ class RefineThenFit(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type:
         step_size: float | None = None,
         tolerance: float | None = None,
         max_steps: int | None = None,
+        training: TrainingName = "plain",
         max_epochs: int | None = None,
         random_state: Any = 0,
     ) -> None:
@@ -93,6 +96,7 @@ class RefineThenFit(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type:
         self.step_size = step_size
         self.tolerance = tolerance
         self.max_steps = max_steps
+        self.training = training
         self.max_epochs = max_epochs
         self.random_state = random_state
 
@@ -134,6 +138,7 @@ class RefineThenFit(MetaEstimatorMixin, RegressorMixin, BaseEstimator):  # type:
             step_size=self.step_size,
             tolerance=self.tolerance,
             max_steps=self.max_steps,
+            training=self.training,
             max_epochs=self.max_epochs,
             seed=seed_of(self.random_state),
         )
