@@ -18,6 +18,7 @@ __all__ = [
     "brier",
     "cross_entropy",
     "is_distribution",
+    "is_of_labels",
 ]
 
 UNSURE = 1e-3
@@ -169,6 +170,11 @@ def as_loss(criterion: Any) -> Loss:
         "a JAX function loss(prediction, target), or an instance of a torch.nn loss such as "
         "torch.nn.MSELoss()."
     )
+
+
+def is_of_labels(loss: Loss) -> bool:
+    """Whether the target is a class, or probabilities of classes, that do not move."""
+    return getattr(loss, "of_labels", False)
 
 
 def _is_from_torch(function: Any) -> bool:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -412,17 +413,32 @@ def test_programs_do_not_grow_with_the_series():
     assert counts[1] <= counts[0]
 
 
-def test_class_labels():
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": optax.losses.softmax_cross_entropy_with_integer_labels, "refine_targets": False},
+        pytest.param({"loss": "cross_entropy"}, marks=pytest.mark.slow),
+    ],
+)
+def test_class_labels(options):
     rng = np.random.default_rng(13)
     x, y = series(rng, 20, 2), rng.integers(0, 3, 20)
-
-    def loss(logits, label):
-        return -jax.nn.log_softmax(logits)[label]
-
-    c = causal_refiner(tanh_net, RULE, layouts.windows(3), lag=3, loss=loss, refine_targets=False)
+    c = causal_refiner(tanh_net, RULE, layouts.windows(3), lag=3, **options)
     found = refine(c, net(6, outputs=3), c.init(x, y))
     np.testing.assert_array_equal(found.y, y)
     assert (found.residual_after[6:].mean() < found.residual_before[6:].mean() - 0.01).all()
+
+
+@pytest.mark.slow
+def test_a_loss_by_its_name():
+    x = series(np.random.default_rng(14), 20, 2)
+    layout = layouts.windows(3, target_columns=[0, 1])
+    named, given = (
+        causal_refiner(tanh_net, RULE, layout, lag=2, loss=loss)
+        for loss in ("huber", optax.losses.huber_loss)
+    )
+    found, expected = (refine(c, net(6), c.init(x)).x for c in (named, given))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_what_is_refused():

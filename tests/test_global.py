@@ -213,6 +213,33 @@ def test_an_instance_that_is_not_finite_is_left_out():
 
 
 @pytest.mark.slow
+def test_a_loss_by_its_name():
+    x = np.random.default_rng(3).normal(size=(20, 1)).astype(np.float32)
+    layout = layouts.windows(2, target_columns=[0])
+    named, given = (
+        global_refiner(lambda w, x: w @ x, layout, loss=loss)
+        for loss in ("huber", optax.losses.huber_loss)
+    )
+    found, expected = (run(r, np.float32([[1, -1]]), r.init(x), 3).x for r in (named, given))
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, x)
+
+
+@pytest.mark.slow
+def test_class_labels_do_not_move():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(12, 2)).astype(np.float32), rng.integers(0, 3, 12)
+    r = global_refiner(linear_window, layouts.rows(), loss="cross_entropy")
+    w = rng.normal(size=(3, 2)).astype(np.float32)
+    found = run(r, w, r.init(x, y), 100)
+    np.testing.assert_array_equal(found.y, y)
+    before, after = (
+        optax.losses.softmax_cross_entropy_with_integer_labels(z @ w.T, y) for z in (x, found.x)
+    )
+    assert after.mean() < before.mean()
+
+
+@pytest.mark.slow
 def test_a_line_search_does_not_gain_by_breaking_the_model():
     """Instances that leave the model's domain drop out of the mean, which is no progress."""
     r = global_refiner(lambda _, x: jnp.log(x[0]), layouts.rows(), 1e-3, optax.lbfgs())

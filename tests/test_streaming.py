@@ -289,6 +289,8 @@ def refusal(tmp_path, x, **more):
         (np.zeros((9, 2)), {"block_steps": 0}, ShapeError, "block_steps"),
         (np.zeros((9, 2)), {"max_steps": -1}, ShapeError, "max_steps"),
         (np.zeros((9, 2)), {"max_steps": 1.5}, TypeError, "integer"),
+        (np.zeros((9, 2)), {"loss": "cross_entropy"}, UnsupportedError, "class labels"),
+        (np.zeros((9, 2)), {"loss": "hinge"}, UnsupportedError, "one of the names"),
         (
             np.zeros((9, 2)),
             {"layout": layouts.windows(4, target_columns=(0,), shared=False)},

@@ -25,6 +25,7 @@ from denograd_jax._core._refiner import (
 )
 from denograd_jax._core._run import Solution, run
 from denograd_jax._core._sweep import scan_chunks
+from denograd_jax._losses import as_loss, is_of_labels
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Windows
@@ -88,7 +89,7 @@ def causal_refiner(
     *,
     lag: int = 0,
     max_steps: int = 5,
-    loss: Loss = optax.losses.squared_error,
+    loss: Loss | str = optax.losses.squared_error,
     refine_targets: bool = True,
     chunk_size: int | None = None,
 ) -> CausalRefiner:
@@ -152,6 +153,8 @@ def causal_refiner(
             f"a causal refinement needs windows of stride 1, not {layout.stride}: those of another "
             "are counted from the first step, and would be others in each buffer."
         )
+    loss = as_loss(loss)
+    refine_targets = refine_targets and not is_of_labels(loss)
     buffers = Buffers(_with_targets_apart(layout), lag, refine_targets, chunk_size)
     rule = rules.unit_step(0.02 * visits(layout, lag), 0.1) if rule is None else rule
     model = as_static_model(predict, loss)

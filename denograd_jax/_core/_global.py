@@ -16,6 +16,7 @@ from denograd_jax._core._prepare import init_of
 from denograd_jax._core._refiner import Refiner, as_static_model
 from denograd_jax._core._sharding import Blocks, blocks_over
 from denograd_jax._core._sweep import Sweep, sweep_with
+from denograd_jax._losses import as_loss, is_of_labels
 from denograd_jax._numbers import nonnegative
 from denograd_jax._types import Loss, Model, Params, Predict, Scalar, Targets
 from denograd_jax.errors import ShapeError
@@ -102,7 +103,7 @@ def global_refiner(
     optimizer: optax.GradientTransformation = _ADAM,
     tolerance: float | jax.Array = 1e-7,
     *,
-    loss: Loss = optax.losses.squared_error,
+    loss: Loss | str = optax.losses.squared_error,
     refine_targets: bool = True,
     chunk_size: int | None = None,
     keep_gradient: bool = False,
@@ -137,7 +138,8 @@ def global_refiner(
             made twice compile twice.
         tolerance: `run` ends after the step whose objective differs by less than this from the
             one before; 0 never ends.
-        loss: `loss(prediction, target)`, summed over an instance's targets.
+        loss: `loss(prediction, target)`, summed over an instance's targets, or a name, as `refiner`
+            takes it.
         refine_targets: Whether targets move too.
         chunk_size: Instances in memory at a time; the gradient does not depend on it beyond
             rounding.
@@ -168,6 +170,8 @@ def global_refiner(
     if chunk_size is not None and chunk_size < 1:
         raise ShapeError(f"chunk_size must be at least 1, not {chunk_size}.")
     given = nonnegative(proximity=proximity, tolerance=tolerance)
+    loss = as_loss(loss)
+    refine_targets = refine_targets and not is_of_labels(loss)
     model = as_static_model(predict, loss)
     if isinstance(layout, Windows):  # gradients add up, whatever the layout says of moves
         layout = dataclasses.replace(layout, consensus=None)

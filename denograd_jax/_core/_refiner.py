@@ -14,7 +14,7 @@ from denograd_jax._core._instances import batch_gradients
 from denograd_jax._core._prepare import init_of
 from denograd_jax._core._sharding import Blocks, blocks_over
 from denograd_jax._core._sweep import Origin, sweep_with
-from denograd_jax._losses import as_loss
+from denograd_jax._losses import as_loss, is_of_labels
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.errors import ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Layout
@@ -196,7 +196,7 @@ def refiner(
     if chunk_size is not None and chunk_size < 1:
         raise ShapeError(f"chunk_size must be at least 1, not {chunk_size}.")
     loss = as_loss(loss)
-    refine_targets = refine_targets and not getattr(loss, "of_labels", False)
+    refine_targets = refine_targets and not is_of_labels(loss)
     model = as_static_model(predict, loss)
     blocks = blocks_over(mesh, axis)
     step = _build_step(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denograd_jax._core._refiner import refiner
+from denograd_jax._losses import is_of_labels
 from denograd_jax._types import Loss, Model
 from denograd_jax.errors import ColumnError, FileError, ShapeError, UnsupportedError
 from denograd_jax.layouts import Data, Windows
@@ -210,6 +211,11 @@ def pose(
         raise UnsupportedError(
             "this rule measures each step from where the data began, which a series on disk does "
             "not keep beside the state: refine in memory, or choose another rule."
+        )
+    if is_of_labels(loss):
+        raise UnsupportedError(
+            "a series on disk is of numbers, which this loss of class labels cannot compare: "
+            "refine in memory, with refiner(...)."
         )
     opened = tuple(open_series(path) for path in sources)
     columns = joined(opened).shape[1]

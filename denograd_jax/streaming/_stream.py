@@ -10,6 +10,7 @@ import optax
 
 from denograd_jax import rules
 from denograd_jax._core._run import Status
+from denograd_jax._losses import as_loss
 from denograd_jax._types import Loss, Model, Params, Predict
 from denograd_jax.layouts import Windows
 from denograd_jax.rules import Rule
@@ -61,7 +62,7 @@ def stream(
     *,
     layout: Windows,
     rule: Rule | None = None,
-    loss: Loss = optax.losses.squared_error,
+    loss: Loss | str = optax.losses.squared_error,
     params: Params = None,
     max_steps: int = 100,
     frozen: Sequence[int] = (),
@@ -97,7 +98,8 @@ def stream(
             their own, every column that is not frozen is a target.
         rule: How a window moves; `rules.unit_step()` unless given. A rule that looks at the whole
             data set (`rescale`) takes two passes for a step; one that is `anchored` is refused.
-        loss: `loss(prediction, target)`, summed over targets.
+        loss: `loss(prediction, target)`, summed over targets; or "squared_error", "absolute_error"
+            or "huber".
         params: The model's parameters, unless `predict` is a `Model`.
         max_steps: Most steps to take; ends earlier where no window is gated in.
         frozen: Numbers of columns that are not moved. Here, in `mean` and in `scale`, columns of
@@ -153,7 +155,7 @@ def stream(
             model,
             rules.unit_step() if rule is None else rule,
             layout,
-            loss,
+            as_loss(loss),
             max_steps=max_steps,
             frozen=frozen,
             mean=mean,
