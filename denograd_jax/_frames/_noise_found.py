@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from denograd_jax._core._prepare import prepare, valid_instances
 from denograd_jax._frames._problems import Problem
 from denograd_jax._frames._reading import Reading
-from denograd_jax._types import Model
+from denograd_jax._types import Model, Params, Predict
 from denograd_jax.calibration import (
     excess_of,
     expected_gain,
@@ -172,17 +172,23 @@ def _mean_slopes(
     valid = np.flatnonzero(np.asarray(valid_instances(layout, data)))
     picked = valid[np.linspace(0, len(valid) - 1, LOOKED_AT).astype(np.intp)]
     windows = _windows(layout, data, jnp.asarray(picked))
-
-    def predict(x: jax.Array) -> jax.Array:
-        return model.predict(model.params, x).reshape(-1)
-
-    slopes = np.asarray(jax.jit(jax.vmap(jax.jacrev(predict)))(windows), np.float64)
+    slopes = np.asarray(_slopes(model.predict, model.params, windows), np.float64)
     precision = np.linalg.inv(covariance)
     of_inputs = np.einsum("nqtd,qr,nrtd->d", slopes, precision, slopes) / len(picked)
     found = np.zeros((2, columns))
     found[0, problem.inputs] = of_inputs[: len(problem.inputs)]
     found[1, problem.targets] = np.diag(precision)
     return found / layout.stride
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _slopes(predict: Predict, params: Params, windows: jax.Array) -> jax.Array:
+    """Of each prediction by each input, `(n, q, W, C)`."""
+
+    def outputs(window: jax.Array) -> jax.Array:
+        return predict(params, window).reshape(-1)
+
+    return jax.vmap(jax.jacrev(outputs))(windows)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # else a dozen operations are compiled one by one
