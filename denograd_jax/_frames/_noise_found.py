@@ -22,6 +22,7 @@ from denograd_jax.calibration import (
     spikes,
     weights_of_parts,
 )
+from denograd_jax.calibration._noise_scales import TWICE
 from denograd_jax.layouts import Data, Windows
 from denograd_jax.models import gaussian
 
@@ -61,6 +62,11 @@ class FoundNoise(NamedTuple):
     def scale(self) -> NDArray[np.float64]:
         """Standard deviation of the noise as far as it is believed, `(1, n)`."""
         return np.sqrt(self.variance)[None]
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Columns of which more is known than that they have at least so much noise, `(n,)`."""
+        return self.likely < (1 - 1e-6) * TWICE * self.variance
 
     def weights(self, problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What counts of the score, by input and by target, as `rules.tweedie` takes it."""

@@ -261,9 +261,10 @@ class Refinement:
     def standard_errors(self) -> pd.DataFrame:
         """Standard deviation of each refined cell around its clean value, for the rule "auto".
 
-        In the user's units, with the columns of `before`; NaN where nothing is known of the noise,
-        and in missing and frozen cells. They hold as far as the noise is Gaussian and was found, or
-        told, aright; values cut off by bounds, `max_change` or whole numbers are farther off.
+        In the user's units, with the columns of `before`; NaN where no more is known of the noise
+        than its least size, and in missing and frozen cells. They hold as far as the noise is
+        Gaussian and was found, or told, aright; values cut off by bounds, `max_change` or whole
+        numbers are farther off.
 
         Look-ahead: as the refinement's.
 

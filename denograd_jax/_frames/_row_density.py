@@ -86,6 +86,11 @@ class RowDensity(NamedTuple):
         return np.sqrt(self.variance)[None]
 
     @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Columns of whose noise something is known, `(n,)`."""
+        return self.likely > 0
+
+    @property
     def mixture(self) -> Mixture:
         """The density of `columns`."""
         return Mixture(self.weights, self.means, self.covariances)

@@ -21,6 +21,9 @@ __all__ = ["Cells", "posterior_variance", "seen_by", "standard_errors"]
 
 Floats = NDArray[np.float64]
 
+DOUBT = 0.1
+"""Of a variance of noise that was found, as a part of it; most are between 1 and 1.2 times true."""
+
 
 class Cells(NamedTuple):
     """Of each cell of a table, in standardised units, `(N, n)`; NaN where none is observed.
@@ -78,22 +81,26 @@ def seen_by(model: Model, noise: FoundNoise | RowDensity, reading: Reading) -> C
     return Cells(score, precision, replaced, of_noisy_rows, excess)
 
 
-def posterior_variance(cells: Cells, taken: Floats, noise: Floats) -> Floats:
+def posterior_variance(cells: Cells, taken: Floats, noise: Floats, doubt: float) -> Floats:
     """Mean square error of each cell after one step, in squared standardised units, `(N, n)`.
 
     Where all of the noise was taken and the density is right that is the posterior variance,
-    `v - v^2 h` (Robbins 1956, Efron 2011). Of a density that was fitted to the same data the
-    squared score s^2 exceeds its curvature h, and by as much the score goes less with the noise
-    than h says: the error is then greater. A cell that was replaced is known by all others alone,
-    `1 / h`, and less well than that where these are noisy too.
+    `v - v^2 h` (Robbins 1956, Efron 2011). Added is the larger of two things that are not known.
+    Of a density that was fitted to the same data the squared score s^2 exceeds its curvature h, and
+    the score goes less with the noise than h says: each by about half of the excess. And a variance
+    of the noise that was found is known to a tenth of it only. A cell that was replaced is known by
+    all others alone, `1 / h`, and less well than that where these are noisy too.
 
     Args:
         cells: What the density says of them.
         taken: Variance that the step took for the noise's, `(1, n)` or `(N, n)`.
         noise: Best guess of that variance, of the same shape.
+        doubt: Of that guess, as a part of it.
     """
     h = np.maximum(cells.precision, 0)
-    error = error_after(noise, taken, h * (1 - cells.excess), h * (1 + cells.excess))
+    fitted = cells.excess * taken * h * (noise + taken / 2)
+    guessed = doubt * noise * np.abs(1 - 2 * taken * h)  # the error's slope by the guess
+    error = error_after(noise, taken, h, h) + np.maximum(fitted, guessed)
     replaced = np.maximum(1 / np.maximum(h, 1), cells.of_noisy_rows)
     return np.where(cells.replaced, replaced, np.minimum(error, noise))
 
@@ -113,9 +120,9 @@ def standard_errors(refinement: "Refinement") -> pd.DataFrame:
     cells = refinement.cells
     if told is not None:  # spikes are looked for only where nothing is told
         cells = cells._replace(replaced=np.zeros_like(cells.replaced))
-    variance = posterior_variance(cells, taken, noise)
+    variance = posterior_variance(cells, taken, noise, DOUBT if told is None else 0)
     if told is None:
-        variance = np.where((noise > 0) | cells.replaced, variance, np.nan)
+        variance = np.where(found.measured | cells.replaced, variance, np.nan)
     deviation = np.sqrt(variance) * reading.table.scale
     return pd.DataFrame(
         deviation[:, shown], index=refinement.before.index, columns=refinement.before.columns
