@@ -194,7 +194,8 @@ def _slopes(predict: Predict, params: Params, windows: jax.Array) -> jax.Array:
     def outputs(window: jax.Array) -> jax.Array:
         return predict(params, window).reshape(-1)
 
-    return jax.vmap(jax.jacrev(outputs))(windows)
+    slopes: jax.Array = jax.vmap(jax.jacrev(outputs))(windows)
+    return slopes
 
 
 @functools.partial(jax.jit, static_argnums=0)  # else a dozen operations are compiled one by one
