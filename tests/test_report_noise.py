@@ -115,6 +115,15 @@ def test_no_noise_found_is_said(tmp_path):
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_bars_of_spikes_alone_are_said_to_be(tmp_path):
+    """Of the first column no more is known than the least noise; one cell of it was a spike."""
+    refinement = noise_refinement()
+    refinement.standard_errors.loc[1:, "price"] = np.nan
+    price, *_ = cells_of_noise(Page(written(refinement, tmp_path)))
+    assert price == ["price", "2.00", "0.200", "50.0%", "1.00 (1 spike)"]
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_noise_that_was_given_is_said_to_be(tmp_path, noisy_table):
     told = dict.fromkeys("abc", 0.0) | {"d": 30.0}
     page = Page(written(refine(noisy_table, target="d", rule="auto", noise_scale=told), tmp_path))

@@ -77,7 +77,8 @@ def noise_of(refinement: "Refinement", most: int) -> Noise | None:
         calibration, errors = refinement.calibration, refinement.standard_errors
     except UnsupportedError:  # it was loaded without its model
         return None
-    lines = _lines(calibration, errors, given=given)
+    observed = refinement.before.notna().sum().to_numpy()
+    lines = _lines(calibration, errors, observed, given=given)
     spikes = sum(line.spikes for line in lines)
     known = calibration.noise["sigmas"].dropna()
     model = str(refinement.settings.get("model", ""))
@@ -101,14 +102,18 @@ def estimate(number: float) -> str:
     return f"{rounded:,.0f}" if rounded == 0 or 100 <= rounded < 1e15 else f"{number:#.3g}"
 
 
-def _lines(calibration: "Calibration", errors: pd.DataFrame, *, given: bool) -> list[Line]:
+def _lines(
+    calibration: "Calibration", errors: pd.DataFrame, observed: NDArray[np.intp], *, given: bool
+) -> list[Line]:
     found = calibration.noise
     lines = []
     for position, (column, noise, sigmas, off) in enumerate(found.itertuples()):
         of_cells = errors.iloc[:, position].dropna().to_numpy()
         squares = of_cells[np.isfinite(of_cells)] ** 2
         typical = float(np.sqrt(squares.mean())) if len(squares) else np.nan
-        spikes = 0 if given or not np.isnan(sigmas) else len(of_cells)
+        # Only spikes have a bar where the noise is not known, or only how large it is at least.
+        alone = not given and 2 * len(of_cells) < observed[position]
+        spikes = len(of_cells) if alone else 0
         lines.append(Line(column, noise, sigmas, off, typical, spikes))
     return sorted(lines, key=lambda line: (-np.nan_to_num(line.sigmas), -line.spikes))
 
