@@ -48,9 +48,12 @@ def find_noisy_in_file(
         overwrite: Whether existing outputs may be replaced.
         quiet: Whether to print nothing.
     """
-    outputs = [path for path in (ranking, corrected, report) if path is not None]
-    for path in outputs:
-        check_page(path) if path is report else is_parquet(path)  # both refuse other endings
+    tables = [ranking] if corrected is None else [ranking, corrected]
+    for path in tables:
+        is_parquet(path)  # refuses other endings
+    if report is not None:
+        check_page(report)
+    outputs = tables if report is None else [*tables, report]
     check_outputs(outputs, source, overwrite=overwrite)
     table = read_table(source)
     with progress_bars(quiet=quiet) as bars:
