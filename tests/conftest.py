@@ -59,6 +59,13 @@ def few_compiled_programs():
         jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def same_weights_in_any_order():
+    """PyTorch draws weights from one global generator, which the tests before have moved on."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 def mappings():
     try:
         with Path("/proc/self/maps").open() as lines:

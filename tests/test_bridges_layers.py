@@ -293,8 +293,8 @@ def test_convolutions_by_products_and_by_xla(most, settings, x64, monkeypatch):
     (expected**2).sum().backward()
     with jax.numpy_rank_promotion("allow"):  # as programs run
         found, slope = rule(jnp.asarray(x), w, b, **given), jax.grad(total)(jnp.asarray(x))
-    np.testing.assert_allclose(found, expected.detach(), rtol=1e-10)
-    np.testing.assert_allclose(slope, inputs.grad, rtol=1e-10)
+    np.testing.assert_allclose(found, expected.detach(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(slope, inputs.grad, rtol=1e-10, atol=1e-12)
 
 
 # This version of PyTorch decomposes them itself wherever a gradient may be asked, others need not.
