@@ -53,10 +53,10 @@ def test_the_model_of_the_fold_is_asked(shape, fold):
     x = np.random.default_rng(0).normal(size=shape)
     marked = np.concatenate([x, np.full((*shape[:-1], 1), fold)], axis=-1).astype(np.float32)
     expected = params["w"][fold] @ x.ravel() + params["b"][fold]
-    np.testing.assert_allclose(model.predict(model.params, marked), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.predict(model.params, marked), expected, rtol=1e-5, atol=1e-6)
     slope = jax.jacobian(model.predict, argnums=1)(model.params, marked)
     np.testing.assert_allclose(
-        np.asarray(slope)[..., :-1].reshape(2, -1), params["w"][fold], rtol=1e-5
+        np.asarray(slope)[..., :-1].reshape(2, -1), params["w"][fold], rtol=1e-5, atol=1e-6
     )
     assert (np.asarray(slope)[..., -1] == 0).all()
 
@@ -67,7 +67,7 @@ def test_a_window_is_asked_for_by_its_last_step():
     x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     marked = np.concatenate([x, [[0], [0], [1], [2]]], axis=1).astype(np.float32)
     expected = params["w"][2] @ x.ravel() + params["b"][2]
-    np.testing.assert_allclose(model.predict(model.params, marked), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.predict(model.params, marked), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_without_a_fold_the_mean_of_all_is_taken():
@@ -75,7 +75,7 @@ def test_without_a_fold_the_mean_of_all_is_taken():
     model = by_fold(Model(linear, jax.tree.map(jnp.asarray, params)))
     x = np.float32([1, 2, 3, 4, -1])
     expected = (params["w"] @ x[:4] + params["b"]).mean(axis=0)
-    np.testing.assert_allclose(model.predict(model.params, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.predict(model.params, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_is_predicted_like_its_instances():
@@ -87,7 +87,7 @@ def test_a_batch_is_predicted_like_its_instances():
     x = np.random.default_rng(0).normal(size=(5, 3, 3)).astype(np.float32)
     x[..., -1] = np.array([0, 1, 2, -1, 1])[:, None]
     alone = [model.predict(model.params, one) for one in x]
-    np.testing.assert_allclose(model.predict_batch(model.params, x), alone, rtol=1e-5)
+    np.testing.assert_allclose(model.predict_batch(model.params, x), alone, rtol=1e-5, atol=1e-6)
 
 
 # --- who lies where

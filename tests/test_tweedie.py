@@ -146,7 +146,7 @@ def test_a_batched_model_and_equal_models():
         state, info = r.step(whole.params, r.init(z))
         found.append(state.data.x)
         np.testing.assert_allclose(info.residual, z[:-1] @ a - z[1:], atol=1e-6)
-    np.testing.assert_allclose(*found, rtol=1e-5)
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
 
 
 def test_targets_that_are_missing_are_left_out_of_the_density(x64, rng):
