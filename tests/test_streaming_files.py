@@ -177,7 +177,8 @@ def small_disk(tmp_path):
     if shutil.which("mount") is None or not mount("size=256k"):
         pytest.skip("needs the right to mount a file system")
     yield place, lambda: mount("remount,size=4m")
-    subprocess.run(["umount", str(place)], check=True)
+    # Lazily: Zarr's own threads may still hold chunks open whose fellow has failed.
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize("ending", [".npy", ".zarr"])
