@@ -93,6 +93,12 @@ def test_every_method_runs(copy, method, monkeypatch):
         assert np.abs(copy.data.scaled(part)).max() < 20
 
 
+def test_the_truth_is_the_clean_data(copy):
+    refined = methods.TRUTH(copy)
+    assert refined.learnt.equals(copy.data.learnt)
+    assert refined.test.equals(copy.data.test)
+
+
 @pytest.mark.parametrize("name", ["PCA", "WTD", "KF", "MA"])
 def test_test_rows_are_not_learnt_from(copy, name):
     method = next(m for m in methods.METHODS if m.name == name)

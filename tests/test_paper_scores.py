@@ -17,6 +17,7 @@ from benchmarks.paper import (
     methods,
     ranks,
     scores,
+    summary,
 )
 from tests.paper_data import frame
 
@@ -119,8 +120,14 @@ def test_methods_without_a_result_are_not_ranked():
 def ranked():
     """Scores of five methods on three data sets; the order of the methods is always the same."""
     errors = {"no denoising": 4.0, "unit_step": 3.0, "auto": 2.0, "PCA": 3.5, "KF": 9.0}
+    errors["clean data"] = 1.0  # a yardstick: never ranked
     some = lines({(m, "Ridge"): (e, 10 - e) for m, e in errors.items()})
-    return scores.scored(pd.concat([some.assign(data=name) for name in "abc"]))
+    found = pd.concat([some.assign(data=name) for name in "abc"])
+    harm = (found["method"] == "PCA") & (found["data"] == "c") & (found["measure"] == MSE)
+    return scores.scored(found.assign(value=found["value"].mask(harm, 4.2)))
+
+
+MSE = "mse untouched"
 
 
 def test_bars():
@@ -129,7 +136,18 @@ def test_bars():
         "sigma 0.0, Imp% refined: mean rank of unit_step 3.00 of 3 (published: 3.10 of 8); "
         "best: KF 1.00",
         "sigma 0.0, error ratio: mean rank of auto 1.00 of 4 (among the harmless); best: auto 1.00",
+        "sigma 0.0, error ratio: mean rank of auto 1.00 of 3 (among the harmless on each data "
+        "set); best: auto 1.00",
+        "sigma 0.0, error ratio: mean rank of auto 1.00 of 5 (of all); best: auto 1.00",
     ]
+
+
+def test_error_ratios_by_data_set():
+    text = summary.by_data_set(ranked(), "sigma 0.0")
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
+    assert rows["method"][1:] == ["a", "b", "c", "mean", "mean rank |"]
+    assert rows["PCA"][1:] == ["0.935", "0.935", "1.025", "0.965", "3.333 |"]
+    assert rows["clean data"][1:] == ["0.500", "0.500", "0.500", "0.500", " |"]
 
 
 def test_diagrams(tmp_path):

@@ -1,18 +1,19 @@
 """The bars that the study is measured by.
 
 Under the authors' protocol: the mean ranks of the study's eight methods. Under ours: the mean rank
-of `auto` among the methods that do not raise the downstream error on clean data.
+of `auto` in downstream error among the methods that do not raise it on clean data, judged by the
+mean over data sets or on each, and in distance to the clean data among those and among all.
 """
 
 import pandas as pd
 
 from . import ranks
-from .methods import AUTO, METHODS, NOTHING
+from .methods import AUTO, METHODS, NOTHING, RANKED
 from .scores import AUTHORS, HIGHER, RATIO, blocks
 
 CLEAN = "sigma 0.0"
 NO_HARM = 1.01
-"""Mean ratio of downstream errors on clean data up to which a method does no harm."""
+"""Ratio of downstream errors on clean data up to which a method does no harm."""
 
 EIGHT = [m.name for m in METHODS if m.study]
 PUBLISHED = {AUTHORS: 3.10, "SWD to noisy": 1.70, "rho": 2.10}
@@ -26,16 +27,27 @@ def published(scores: pd.DataFrame, copy: str) -> pd.DataFrame:
     return ranked(scores, PUBLISHED, copy, EIGHT)
 
 
-def harmless(scores: pd.DataFrame) -> list[str]:
-    """Methods whose downstream error on clean, untouched rows is not raised, over all data sets."""
-    every = [m.name for m in METHODS]
-    means = blocks(scores, RATIO, CLEAN, every).mean()
-    return [m for m in every if m == NOTHING.name or means.get(m, float("inf")) <= NO_HARM]
+def harmless(scores: pd.DataFrame, each: bool = False) -> list[str]:
+    """Methods whose downstream error on clean, untouched rows is not raised.
+
+    Args:
+        scores: From `scores.scored`.
+        each: Whether it must not be raised on any data set; on their mean if not.
+    """
+    ratios = blocks(scores, RATIO, CLEAN, RANKED)
+    judged = ratios.max() if each else ratios.mean()
+    return [m for m in RANKED if m == NOTHING.name or judged.get(m, float("inf")) <= NO_HARM]
 
 
-def honest(scores: pd.DataFrame, copy: str) -> pd.DataFrame:
-    """Mean ranks of the harmless methods on a kind of copy, by measure of our protocol."""
-    return ranked(scores, OURS, copy, harmless(scores))
+def honest(scores: pd.DataFrame, copy: str) -> dict[str, pd.DataFrame]:
+    """Mean ranks on a kind of copy, by measure of our protocol; the keys say of which methods."""
+    return {
+        "among the harmless": ranked(scores, OURS, copy, harmless(scores)),
+        "among the harmless on each data set": ranked(
+            scores, [RATIO], copy, harmless(scores, each=True)
+        ),
+        "of all": ranked(scores, OURS, copy, RANKED),
+    }
 
 
 def ranked(scores, measures, copy, methods):
@@ -54,10 +66,11 @@ def lines(scores: pd.DataFrame) -> list[str]:
     if AUTO in set(scores["method"]) and AUTO not in harmless(scores):
         said.append(f"{AUTO} raised the error on clean data, or was not tried on it: not ranked")
     for copy in noisy_copies(scores):
-        theirs, ours = published(scores, copy), honest(scores, copy)
+        theirs = published(scores, copy)
         for measure, figure in PUBLISHED.items():
             said.append(bar(theirs, measure, "unit_step", copy, f"published: {figure:.2f} of 8"))
-        said += [bar(ours, measure, AUTO, copy, "among the harmless") for measure in OURS]
+        for which, ours in honest(scores, copy).items():
+            said += [bar(ours, measure, AUTO, copy, which) for measure in OURS]
     return [line for line in said if line]
 
 

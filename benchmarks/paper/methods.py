@@ -31,7 +31,8 @@ class Method:
 
     Attributes:
         name: As in the tables.
-        family: "denograd", "baseline" or "control".
+        family: "denograd", "baseline" or "control"; "yardstick" for what nobody can have, which is
+            never ranked.
         learn: `learn(copy)` gives a function of a frame.
         kinds: Kinds of data that it is for.
         study: Its name in the study; None if it is not among its eight.
@@ -92,6 +93,7 @@ def by_column(name, smooth, *needs):
 
 
 NOTHING = Method("no denoising", "control", baselines.nothing)
+TRUTH = Method("clean data", "yardstick", baselines.truth)
 AUTO = "auto"
 METHODS = [
     NOTHING,
@@ -106,4 +108,6 @@ METHODS = [
     by_column("EMD", baselines.without_first_modes, "PyEMD"),
     by_column("KF", baselines.kalman),
     by_column("MA", baselines.trailing_mean),
+    TRUTH,
 ]
+RANKED = [m.name for m in METHODS if m.family != "yardstick"]
