@@ -100,6 +100,7 @@ METHODS = [
     refinement("unit_step", denograd.unit_step, study="DenoGrad"),
     refinement("gauss_newton", denograd.gauss_newton),
     refinement("global", denograd.whole_series, kinds=("series",)),
+    refinement("unit_step FT", denograd.unit_step_with_attention, kinds=("rows",)),
     refinement(AUTO, denograd.auto),
     baseline("DAE", baselines.autoencoder),
     baseline("DN-ResNet", baselines.residual_network),

@@ -52,7 +52,8 @@ def build(name, shape, seed):
     if name == "dnn":
         options = {"widths": WIDTHS, "activation": "relu"}
         return backbones.build("mlp", input_shape=shape, outputs=1, rngs=rngs, **options)
-    options = {} if name == "dlinear" else {"linear_path": False}
+    plain = "dlinear", "ft_transformer"  # have no linear path to leave out
+    options = {} if name in plain else {"linear_path": False}
     if name == "lstm":
         options |= {"units": 64, "layers": 2}
     return backbones.build(name, input_shape=shape, outputs=1, rngs=rngs, **options)

@@ -20,8 +20,8 @@ tested on untouched ones, as they were before noise; distances are to the clean 
 authors'**: models are tested on rows that were refined too, target included; distances are to the
 noisy data, where doing nothing scores 0. Imp%: by how much the mean square error fell against the
 same model trained on the noisy rows, mean over models; error ratio: the root of what is left of it.
-`unit_step` is the published DenoGrad. `clean data` is the truth in place of a refinement, which
-nobody has: a yardstick, not ranked.
+`unit_step` is the published DenoGrad, `unit_step FT` with an FT-Transformer as backbone.
+`clean data` is the truth in place of a refinement, which nobody has: a yardstick, not ranked.
 """
 
 
@@ -163,7 +163,7 @@ def times(table):
     refinements = found[found["part"] == DISTANCES]
     parts = [
         "Of all processors together, compiling included. The backbone of DenoGrad's rules is "
-        "trained by the first of them, which is `unit_step`.\n"
+        "trained by the first of them, which is `unit_step`; `unit_step FT` trains its own.\n"
     ]
     for some, what in ((refinements, "method"), (found.drop(refinements.index), "part")):
         if len(some):
