@@ -166,7 +166,7 @@ def test_vmap_of_independent_rows_is_one_batch(plain, compiled):
     number, got = calls(plain, maybe_jit(model.predict_batch), model.params, x)
     assert number == 1
     want = jax.vmap(model.predict, (None, 0))(model.params, x)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
 def test_vmap_over_weights_too(plain):
@@ -177,20 +177,20 @@ def test_vmap_over_weights_too(plain):
     at = lambda i: jax.tree.map(lambda w: w[i], params)  # noqa: E731
     got = jax.vmap(model.predict)(params, x)
     want = [model.predict(at(i), x[i]) for i in range(4)]
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
     by_params = jax.grad(lambda p, x: model.predict(p, x).sum())
     got = jax.vmap(by_params, (None, 0))(model.params, x)
     for i in range(4):
         jax.tree.map(
-            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6, atol=1e-6),
             got,
             by_params(model.params, x[i]),
         )
     nested = jax.vmap(jax.vmap(model.predict, (None, 0)), (0, None))(params, x)
     assert nested.shape == (4, 4, 2)
     want = model.predict(at(2), x[1])
-    np.testing.assert_allclose(nested[2, 1], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(nested[2, 1], want, rtol=1e-6, atol=1e-6)
 
 
 def test_a_sweep_of_weights_inside_jit_and_scan(module):

@@ -104,7 +104,7 @@ def test_a_model_by_jax_export():
     for n in (1, 4):
         got = artifact.call(model.params, x[:n])
         want = model.predict_batch(model.params, x[:n])
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
 
 
 def saved(tmp_path, name="mlp"):

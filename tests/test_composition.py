@@ -245,12 +245,12 @@ def test_history_and_progress_see_every_step_and_change_nothing():
     history = History(lambda state, info: (state.data.x, info.active), capacity=3)
     found = run(r, params, state, 5, history, lambda step, total, info: seen.append((step, total)))
     plain = run(r, params, state, 5)
-    np.testing.assert_allclose(found.x, plain.x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.x, plain.x, rtol=1e-6, atol=1e-6)
     assert seen == [(i, 5) for i in range(1, 6)]
     assert len(history.records) == 3  # the oldest two are dropped
     assert all(isinstance(x, np.ndarray) for x, _ in history.records)
     third, _ = jax.lax.scan(lambda s, _: (r.step(params, s)[0], None), state, length=2)
-    np.testing.assert_allclose(history.records[0][0], third.data.x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(history.records[0][0], third.data.x, rtol=1e-6, atol=1e-6)
     summary = History()
     run(r, params, state, 2, summary)
     assert set(summary.records[0]) == {"active", "mean_abs_residual"}

@@ -55,7 +55,7 @@ def test_a_share_of_all_is_no_gate_whether_it_is_traced_or_not(rng):
         r = refiner(tanh_net, rules.orthogonal_distance(SCALE, MISFIT, dirty=dirty))
         found.append(run(r, params, r.init(x, y), max_steps=2))
         np.testing.assert_array_equal(found[-1].info.gate, 1)
-    np.testing.assert_allclose(found[0].x, found[1].x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[0].x, found[1].x, rtol=1e-6, atol=1e-6)
 
 
 # Numbers at the edges.
