@@ -1,7 +1,6 @@
 """What the bridges refuse, and what they say then; more of it beside what each test file is about.
 
-Operations without a rule, branches on values: test_bridges_torch.py. Damaged, foreign, hostile and
-newer files: test_bridges_files.py, test_bridges_programs.py.
+Damaged, foreign, hostile and newer files: test_bridges_files.py, test_bridges_programs.py.
 """
 
 import pytest
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from denograd_jax import bridges
+from denograd_jax.bridges import _registry
 from denograd_jax.errors import MissingExtraError, ModelError, UnsupportedError
 
 nn = torch.nn
@@ -34,15 +34,110 @@ class Applied(nn.Module):
 
 
 class LastStep(nn.Module):
-    def __init__(self):
+    def __init__(self, batch_first=True):
         super().__init__()
-        self.layer = nn.LSTM(3, 2, batch_first=True)
+        self.layer = nn.LSTM(3, 2, batch_first=batch_first)
 
     def forward(self, x):
         return self.layer(x)[0][:, -1]
 
 
+# Modules
+
+
+class DataDependent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.net(x) if x.sum() > 0 else self.net(-x)
+
+
+class PartlyFrozen(nn.Module):
+    """Normalises by statistics that are no part of the gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            mean, size = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+        return self.net((x - mean) / size)
+
+
+REFUSED = {
+    "time as instances": (lambda: LastStep(batch_first=False), "the other instances"),
+    "states returned": (lambda: nn.Sequential(nn.LSTM(3, 4, batch_first=True)), "a tuple"),
+    "bare LSTM": (lambda: nn.LSTM(3, 4, batch_first=True), "a tuple instead of a tensor: wrap it"),
+    "data-dependent": (DataDependent, "values of a tensor.*torch.cond.*from_torch_callback"),
+    "shape unknown": (lambda: nn.Sequential(nn.Unflatten(1, (2, 7))), "Pass the example input"),
+    "across instances": (lambda: nn.Sequential(nn.Softmax(dim=0)), "the other instances"),
+    "batch statistics": (
+        lambda: nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)),
+        "batch norm without running statistics|the other instances",
+    ),
+    "flattened": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), "Pass the example input"),
+    "no_grad within": (PartlyFrozen, r"torch.no_grad\(\) within the forward.*detach"),
+    "no module": (lambda: "mlp", "torch.nn.Module, got 'mlp'"),
+    "a class": (lambda: nn.Linear, "instance of torch.nn.Module"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(make, message):
+    with pytest.raises(UnsupportedError, match=f"(?s){message}"):
+        bridges.from_torch(make())
+
+
+def test_a_module_that_cannot_be_copied():
+    module = nn.Linear(3, 1)
+    module.source = (row for row in [])
+    with pytest.raises(UnsupportedError, match="cannot be copied"):
+        bridges.from_torch(module)
+
+
+def test_diverged_weights():
+    module = nn.Sequential(nn.Linear(3, 1))
+    module[0].bias.data.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"0\.bias .* not finite"):
+        bridges.from_torch(module)
+
+
 # Operations
+
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+class Airy(nn.Module):
+    def forward(self, x):
+        return torch.special.airy_ai(x)
+
+
+def test_a_rule_that_disagrees_is_told(monkeypatch):
+    monkeypatch.setitem(_registry._RULES, "aten.tanh", lambda self: jnp.arctan(self))
+    with pytest.raises(UnsupportedError, match="in JAX its output differs"):
+        bridges.from_torch(nn.Sequential(nn.Linear(3, 2), nn.Tanh()))
+
+
+def test_operations_without_a_rule_are_named_and_can_be_given_one(monkeypatch, rng):
+    monkeypatch.setattr(_registry, "_RULES", dict(_registry._RULES))
+    module = nn.Sequential(nn.Linear(3, 2), Bessel(), Airy())
+    missing = ("aten.special_airy_ai.default", "aten.special_bessel_j0.default")
+    assert bridges.unsupported_ops(module) == missing
+    with pytest.raises(UnsupportedError, match=f"{missing[0]}, {missing[1]}.*register_op"):
+        bridges.from_torch(module)
+    bridges.register_op(missing[0])(lambda x: x)
+    bridges.register_op("aten.special_bessel_j0")(lambda x: 2 * x)
+    model = bridges.from_torch(module, check=False)
+    x = rng.standard_normal((4, 3), np.float32)
+    want = 2 * module[0](torch.tensor(x)).detach().numpy()
+    got = model.predict_batch(model.params, x)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
 # What dynamo, by which torch.cond runs, warns itself of.
@@ -140,6 +235,12 @@ def test_a_module_of_whole_numbers_is_refused():
 def test_an_example_that_is_no_array_of_numbers_is_refused(example):
     with pytest.raises(UnsupportedError, match="example input"):
         bridges.from_torch(nn.Linear(3, 1), example)
+
+
+def test_one_input_only(rng):
+    x = rng.standard_normal((2, 3))
+    with pytest.raises(UnsupportedError, match="one example input, got 2"):
+        bridges.from_torch(nn.Linear(3, 1), x, x)
 
 
 # Outputs
