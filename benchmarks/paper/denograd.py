@@ -2,8 +2,8 @@
 
 The first three share a backbone, trained as in the study: dense for rows, an LSTM for windows of
 24 steps; the published rule is tried with the study's other one for rows too, an FT-Transformer.
-They see standardised columns and move every one of them. Our default gets the data in
-their own units, as a user would hand them over.
+They see standardised columns and move every one of them. Our default gets the data in their own
+units, as a user would hand them over.
 """
 
 from functools import lru_cache
@@ -19,8 +19,6 @@ HALF_WAY = {"nrr": 0.5, "nr_threshold": 0.01, "max_epochs": 100}
 """Of the Gauss-Newton step of releases 1.2 and 2.0."""
 GLOBAL = {"ts_strategy": "global", "max_epochs": 300}
 """Of the global refinement of release 2.0; the rest are our defaults, which are its own."""
-
-
 USUAL = {"rows": "dnn", "series": "lstm"}
 """Backbones by kind of data."""
 

@@ -78,16 +78,15 @@ def means(scores, copy):
 
 
 def by_data_set(scores, copy):
-    """Ratios of errors on untouched rows, seeds averaged; ranks are those of all that is ranked."""
-    ratios = blocks(scores, RATIO, copy, RANKED)
-    every = scores[scores["copy"] == copy]
-    wide = every.pivot_table(index="method", columns="data", values=RATIO, sort=False)
-    wide = in_order(wide)
+    """Ratios of errors on untouched rows, seeds averaged, with ranks of what all data sets have."""
+    found = scores[scores["copy"] == copy]
+    wide = in_order(found.pivot_table(index="method", columns="data", values=RATIO, sort=False))
     wide["mean"] = wide.mean(axis="columns")
-    wide["mean rank"] = ranks.mean_ranks(ratios, higher=False)
-    note = "What is below 1 on the line of the clean data is what denoising can gain."
-    shown = note if TRUTH.name in wide.index else ""
-    return f"### {copy}: error ratio by data set\n\n{shown}\n\n{as_text(wide)}"
+    wide["mean rank"] = ranks.mean_ranks(blocks(scores, RATIO, copy, RANKED), higher=False)
+    lines = [f"### {copy}: error ratio by data set", as_text(wide)]
+    if TRUTH.name in wide.index:
+        lines.insert(1, "What the clean data are below 1 is all that denoising can gain.")
+    return "\n\n".join(lines)
 
 
 def labelled(wide):
